@@ -1,0 +1,43 @@
+# One test binary per folder of tests/ that holds C++; every test in it is a ctest entry of its own process, so that a crash or a hang
+# costs one test. tests/house/*_test.py hold the tree's own rules. tests/analysis is Python's unittest, run by the front-door script.
+enable_testing()
+find_package(GTest REQUIRED)
+include(GoogleTest)
+
+file(GLOB test_rooms CONFIGURE_DEPENDS RELATIVE "${CMAKE_SOURCE_DIR}/tests" "${CMAKE_SOURCE_DIR}/tests/*")
+set(test_binaries "")
+foreach(room IN LISTS test_rooms)
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/tests/${room}/*.cc")
+  if(sources AND IS_DIRECTORY "${CMAKE_SOURCE_DIR}/tests/${room}")
+    set(binary "test_${room}")
+    add_executable(${binary} ${sources})
+    target_link_libraries(${binary} PRIVATE gearbox_all GTest::gmock GTest::gtest GTest::gtest_main)
+    target_compile_definitions(${binary} PRIVATE GEARBOX_SOURCE_DIR="${CMAKE_SOURCE_DIR}" GEARBOX_BINARY_DIR="${CMAKE_BINARY_DIR}")
+    if(TARGET gearbox-bin)
+      add_dependencies(${binary} gearbox-bin)  # tests start it as a child process
+    endif()
+    gtest_discover_tests(${binary} TEST_PREFIX "${room}." NO_PRETTY_VALUES DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60
+                         PROPERTIES TIMEOUT 180)
+    list(APPEND test_binaries ${binary})
+  endif()
+endforeach()
+
+file(GLOB house_tests CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/tests/house/*_test.py")
+foreach(test IN LISTS house_tests)
+  get_filename_component(name "${test}" NAME_WE)
+  add_test(NAME house.${name} COMMAND "${GEARBOX_PYTHON}" -B "${test}" "${CMAKE_SOURCE_DIR}" "${CMAKE_BINARY_DIR}")
+  set_tests_properties(house.${name} PROPERTIES TIMEOUT 300)
+endforeach()
+
+# Everything that `gearbox test` needs, without the microbenchmarks.
+add_custom_target(everything-tested DEPENDS ${test_binaries})
+if(TARGET gearbox-bin)
+  add_dependencies(everything-tested gearbox-bin)
+endif()
+
+file(GLOB_RECURSE bench_sources CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/bench/*.cc")
+if(bench_sources)
+  find_package(benchmark REQUIRED)
+  add_executable(bench EXCLUDE_FROM_ALL ${bench_sources})
+  target_link_libraries(bench PRIVATE gearbox_all benchmark::benchmark benchmark::benchmark_main)
+endif()
