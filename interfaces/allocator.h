@@ -1,0 +1,76 @@
+// Allocator: hands out zeroed heap objects from the one reserved range, and takes back what the collector left unmarked.
+//
+// The fast path is inline data (AllocCache in each P, interfaces/processor.h) and calls nothing here. A virtual call happens per refill, per large
+// object, per batch of sweeping: never per object, except in direct mode, where a foreign allocator leaves its windows empty and
+// returns one object per refill.
+//
+// Phases (Heap::phase, set by the collector while the world is stopped):
+//   kIdle   nothing special.
+//   kMark   everything handed out is born marked (black). Nothing is freed, purged or re-typed.
+//   kSweep  what begin_sweep() found unmarked is dead and is taken back piece by piece, by sweep() and by refills that need cells. A native
+//           span is swept before cells are taken from it; a foreign allocator keeps allocating black until the sweep ends, and its marks are
+//           cleared only after that (clearing them inside the sweep lets an object born black in a swept piece enter the next cycle pre-marked).
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "base/result.h"
+#include "interfaces/heap.h"
+#include "interfaces/option.h"
+
+namespace gearbox {
+
+struct AllocatorStats {
+  std::uint64_t in_use_bytes = 0;     // memory that holds cells or spans
+  std::uint64_t metadata_bytes = 0;   // side tables and span records, resident as far as known
+  std::uint64_t freed_bytes = 0;      // by all sweeps so far
+  std::uint64_t freed_objects = 0;
+};
+
+class Allocator {
+ public:
+  virtual ~Allocator() = default;
+
+  // COLD. Once, before anything runs. heap.base and heap.bytes are reserved and stay; fills in the tables of `heap`.
+  virtual Status start(Heap& heap) = 0;
+
+  // COLD. A P joins or leaves (GOMAXPROCS). World stopped or not started. p_removed gives all cells of the cache back.
+  virtual void p_added(P& p) = 0;
+  virtual void p_removed(P& p) = 0;
+
+  // WARM. One zeroed object of `bytes` payload for window `window` (interfaces/processor.h says which), and as many more cells in that
+  // window as are at hand. type: null for kNoscanWindow, else the object's type. Null when the range is full (the caller collects and asks again).
+  // Called on a goroutine's stack by the owner of p; must not park, and must not reach a safepoint.
+  // ENSURES: cells in the window are zeroed, or needs_zero is set; in kMark all of them are marked; a header, if any, is the caller's to write
+  //          (native), or already written (kStartBits).
+  virtual void* refill(P& p, std::uint32_t window, const TypeDesc* type, std::size_t bytes) = 0;
+
+  // COLD. An object larger than kMaxSmallBytes, zeroed; otherwise like refill().
+  virtual void* allocate_large(P& p, const TypeDesc* type, std::size_t bytes) = 0;
+
+  // COLD. World stopped. Empties every window (cells not handed out are free again), clears marks. The collector sets phase kMark right after.
+  // REQUIRES: sweep_done().
+  virtual void begin_mark() = 0;
+  // COLD. World stopped, marking complete. Empties every window again; from here everything unmarked is dead. The collector sets kSweep right after.
+  virtual void begin_sweep() = 0;
+  // WARM. Sweeps up to `units` pieces (spans, or 1 MiB chunks). Any M with a P, several at once. False when nothing was left to take. `p` is the caller's.
+  virtual bool sweep(P& p, std::size_t units) = 0;
+  // Any thread. True when every piece is swept and marks may be reused: the collector then sets kIdle.
+  virtual bool sweep_done() const = 0;
+  // COLD. Called once, by one thread, when sweep() returned false everywhere; world running. Must make sweep_done() true.
+  virtual void finish_sweep() = 0;
+
+  // COLD. World stopped: every object, live or not yet swept, in address order, for verifiers and statistics.
+  virtual void enumerate(void (*visit)(void* context, const Object& object), void* context) = 0;
+
+  // COLD. Gives free memory back to the kernel. Any M with a P; not in kMark.
+  virtual void release_free_memory() = 0;
+
+  virtual AllocatorStats stats() const = 0;
+  virtual void counters(CounterVisitor&) const {}
+  // COLD. Checks every invariant, O(heap). World stopped. `checked` builds call it at each end of sweep.
+  virtual void check() const {}
+};
+
+}  // namespace gearbox
