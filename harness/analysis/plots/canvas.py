@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
 
 import matplotlib
@@ -151,34 +152,6 @@ def strip_legend(run: Run, combos) -> list:
     return handles
 
 
-def si(value: float, unit: str = "") -> str:
-    """1234567 -> '1.23 M'."""
-    for limit, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= limit:
-            return f"{value / limit:.3g} {prefix}{unit}"
-    return f"{value:.3g} {unit}".rstrip()
-
-
-def duration(ns: float) -> str:
-    for limit, unit in ((1e9, "s"), (1e6, "ms"), (1e3, "µs")):
-        if abs(ns) >= limit:
-            return f"{ns / limit:.3g} {unit}"
-    return f"{ns:.3g} ns"
-
-
-def amount(value: float, unit: str) -> str:
-    """A value with its unit as a person writes it."""
-    if unit == "ns":
-        return duration(value)
-    if unit == "bytes":
-        for limit, prefix in ((2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB")):
-            if abs(value) >= limit:
-                return f"{value / limit:.3g} {prefix}"
-        return f"{value:.0f} B"
-    text = si(value)
-    return f"{text}{'' if text[-1].isalpha() else ' '}{unit}".strip()
-
-
 def unit_scale(largest: float, unit: str) -> tuple[float, str]:
     """(divisor, axis label) so that tick labels are short numbers."""
     if unit == "ns":
@@ -197,13 +170,16 @@ def ratio_ticks(axis, low: float, high: float) -> None:
     """Round ratios on a log axis, six or so, as plain numbers."""
     from matplotlib.ticker import FixedLocator, NullFormatter, NullLocator
     candidates = [
-        [0.001, 0.01, 0.1, 1, 10, 100, 1000], [0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100], [0.1, 0.2, 0.5, 1, 2, 5, 10], [0.25, 0.5, 0.7, 1, 1.4, 2, 4],
-        [0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.4, 1.6, 2.0], [0.8, 0.85, 0.9, 0.95, 1, 1.05, 1.1, 1.15, 1.2, 1.25], [0.9, 0.92, 0.94, 0.96, 0.98, 1, 1.02, 1.04, 1.06, 1.08, 1.1],
-        [0.97, 0.98, 0.99, 1, 1.01, 1.02, 1.03], [0.99, 0.995, 1, 1.005, 1.01]]
-    best = candidates[0]
+        [0.001, 0.01, 0.1, 1, 10, 100, 1000], [0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100], [0.1, 0.2, 0.5, 1, 2, 5, 10],
+        [0.25, 0.35, 0.5, 0.7, 1, 1.4, 2, 2.8, 4], [0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.2, 1.4, 1.6, 1.8, 2], [0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.3, 1.4],
+        [0.8, 0.85, 0.9, 0.95, 1, 1.05, 1.1, 1.15, 1.2, 1.25], [0.9, 0.92, 0.94, 0.96, 0.98, 1, 1.02, 1.04, 1.06, 1.08, 1.1],
+        [0.96, 0.97, 0.98, 0.99, 1, 1.01, 1.02, 1.03, 1.04], [0.98, 0.985, 0.99, 0.995, 1, 1.005, 1.01, 1.015, 1.02]]
+    best: list[float] = [1]
     for ticks in candidates:
         inside = [tick for tick in ticks if low <= tick <= high]
-        if 3 <= len(inside) <= 7:
+        gaps = [math.log(b / a) for a, b in zip(inside, inside[1:])]
+        # A label is about a ninth of a panel wide; closer ticks would overlap.
+        if len(inside) > len(best) and min(gaps) > 0.13 * math.log(high / low):
             best = inside
     axis.set_major_locator(FixedLocator([tick for tick in best if low <= tick <= high]))
     axis.set_major_formatter(lambda value, _: f"{value:g}")

@@ -29,9 +29,9 @@ def draw(study: Study) -> Drawing:
     columns = min(4, len(groups))
     lines = math.ceil(len(groups) / columns)
     panel = 0.27 * (len(rows) + 1)
-    height = lines * (panel + 0.75) + 0.45
+    height = lines * (panel + 0.75) + 0.3
     figure, grid = plt.subplots(lines, columns, figsize=(WIDTH, height), sharey=True, squeeze=False,
-                                gridspec_kw={"left": 0.115, "right": 0.99, "top": 1 - 0.5 / height, "bottom": 0.85 / height,
+                                gridspec_kw={"left": 0.115, "right": 0.99, "top": 1 - 0.28 / height, "bottom": 0.82 / height,
                                              "wspace": 0.08, "hspace": 0.75 / panel})
     for index, ((gear, level), members) in enumerate(groups.items()):
         _panel(grid[index // columns][index % columns], study, members, rows, f"{gear}: {level}", members[0].base)
@@ -51,7 +51,7 @@ def draw(study: Study) -> Drawing:
     n = f"n = {min(pairs)}" + (f" to {max(pairs)}" if max(pairs) != min(pairs) else "") + " pairs of invocations per workload"
     methods = sorted({effect.ratio.method for effect in effects})
     caption = (f"What does exchanging one gear do, all else matched? Speed ratio of the named level to the baseline level; right of 1 is better "
-               f"whatever the metric. Points: geometric means of matched ratios; lines: {100 * (1 - study.alpha):g} % intervals ({', '.join(methods)}). "
+               f"whatever the metric; each panel has its own scale. Points: geometric means of matched ratios; lines: {100 * (1 - study.alpha):g} % intervals ({', '.join(methods)}). "
                f"Filled: significant after Holm's correction over all workloads and levels. {n}. {host_words(run)}")
     return Drawing(figure, data, caption)
 
@@ -95,5 +95,3 @@ def _panel(axes, study: Study, members: list[GearEffect], rows, title: str, base
     axes.set_title(title, pad=4)
     axes.set_xlabel(f"speed relative to {base}")
 
-
-__all__ = ["draw"]

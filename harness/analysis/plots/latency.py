@@ -16,9 +16,10 @@ import pandas as pd
 from matplotlib.lines import Line2D
 
 from .. import histogram
+from ..format import duration
 from ..load import GEARS
 from ..study import Study
-from .canvas import BLACK, BLUE, VERMILLION, WIDTH, Drawing, NothingToDraw, duration, host_words, n_words, shade
+from .canvas import BLACK, BLUE, VERMILLION, WIDTH, Drawing, NothingToDraw, host_words, n_words, shade
 
 SUPPORT = 10  # operations that must lie beyond the last quantile drawn
 NINES = [(0.0, "0"), (0.5, "50"), (0.9, "90"), (0.99, "99"), (0.999, "99.9"), (0.9999, "99.99"), (0.99999, "99.999"), (0.999999, "99.9999")]
@@ -67,11 +68,9 @@ def _panel(axes, study: Study, work: str, parts: dict, data: list) -> None:
     end = max(0.99, 1 - SUPPORT / deepest) if deepest > SUPPORT else 0.9
     at99 = {combo: float(hist.quantiles(np.array([0.99]))[0]) for combo, hist in merged.items()}
     others = sorted((combo for combo in merged if combo != run.baseline), key=lambda combo: at99[combo])
-    stars = [(run.baseline, BLACK, "-")] if run.baseline in merged else []
-    if others:
-        stars.append((others[-1], VERMILLION, "-"))
-    if len(others) > 1:
-        stars.append((others[0], BLUE, "-"))
+    stars = [(others[-1], VERMILLION)] if others else []
+    stars += [(run.baseline, BLACK)] if run.baseline in merged else []
+    stars += [(others[0], BLUE)] if len(others) > 1 else []
     for combo, hist in merged.items():
         qs, values = _curve(hist)
         axes.plot(1 / (1 - qs), values, color=_hue(run, combo[GEARS.index("collector")]), linewidth=0.8, alpha=0.9, zorder=1)
@@ -81,11 +80,11 @@ def _panel(axes, study: Study, work: str, parts: dict, data: list) -> None:
             data.append({"workload": work, **dict(zip(GEARS, combo)), "percentile": round(100 * q, 7), "latency_ns": value,
                          "invocation_min_ns": a, "invocation_max_ns": b, "operations": hist.total, "invocations": len(singles)})
     handles = []
-    for combo, hue, style in stars:
+    for combo, hue in stars:
         qs, values = _curve(merged[combo])
         singles = [single.quantiles(qs) for single in parts[combo]]
         axes.fill_between(1 / (1 - qs), np.min(singles, axis=0), np.max(singles, axis=0), color=hue, alpha=0.16, linewidth=0, zorder=2)
-        line, = axes.plot(1 / (1 - qs), values, color=hue, linewidth=1.8, linestyle=style, zorder=4)
+        line, = axes.plot(1 / (1 - qs), values, color=hue, linewidth=1.8, zorder=4)
         role = "baseline" if combo == run.baseline else "worst at p99" if hue == VERMILLION else "best at p99"
         name = "" if combo == run.baseline else f": {run.short(combo)}"
         handles.append((line, f"{role} ({duration(at99[combo])}){name}"))

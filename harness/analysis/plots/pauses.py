@@ -14,9 +14,10 @@ import pandas as pd
 from matplotlib.lines import Line2D
 
 from .. import histogram
+from ..format import duration
 from ..load import GEARS
 from ..study import Study
-from .canvas import INK, WIDTH, Drawing, NothingToDraw, duration, host_words, shade
+from .canvas import INK, WIDTH, Drawing, NothingToDraw, host_words, shade
 from .latency import _duration_axis
 
 QUANTILES = (0.5, 0.9, 0.99, 0.999)
@@ -50,7 +51,7 @@ def draw(study: Study) -> Drawing:
         axes.text(-0.245, y + (len(collectors) - 1) / 2, work, transform=axes.get_yaxis_transform(), va="center", ha="left", fontweight="bold", fontsize=8.5)
         for collector in collectors:
             ticks.append((y, collector))
-            _row(axes, merged.get((work, collector)), y, shade("collector", max(1, collectors.index(collector)) if collectors.index(collector) else 0, len(collectors)), grid)
+            _row(axes, merged.get((work, collector)), y, shade("collector", collectors.index(collector), len(collectors)), grid)
             hist = merged.get((work, collector))
             record = {"workload": work, "collector": collector, "invocations": invocations[(work, collector)], "pauses": hist.total if hist else 0}
             if hist:
@@ -58,9 +59,10 @@ def draw(study: Study) -> Drawing:
             data.append(record)
             y += 1
         y += 0.25
+    axes.text(1.02, -0.78, "median, p99, pauses", transform=axes.get_yaxis_transform(), va="center", fontsize=7.5, color="#666666", style="italic")
     axes.set_xscale("log")
     axes.set_xlim(math.exp(grid[0]), math.exp(grid[-1]))
-    axes.set_ylim(y - 0.6, -0.75)
+    axes.set_ylim(y - 0.6, -1.0)
     axes.set_yticks([tick for tick, _ in ticks], [label for _, label in ticks])
     axes.tick_params(axis="y", length=0)
     _duration_axis(axes.xaxis, *axes.get_xlim())
