@@ -8,6 +8,7 @@ import argparse
 import dataclasses
 import os
 import sys
+import textwrap
 
 from . import compare as comparing
 from . import jsonout, load, table, words
@@ -95,7 +96,6 @@ def facts(study: Study) -> dict:
 
 
 def analysis_text(study: Study) -> str:
-    import textwrap
     lines: list[str] = []
     for sentence in words.summary(study):
         lines += textwrap.wrap(sentence, 110, initial_indent="* ", subsequent_indent="  ")
@@ -104,7 +104,7 @@ def analysis_text(study: Study) -> str:
     for effect in study.gear_effects:
         ratio = effect.ratio
         bounds = f"[{ratio.low:.3f}, {ratio.high:.3f}]" if ratio and ratio.low is not None else "-"
-        p = f"{effect.p_holm:.4f}" if effect.p_holm is not None else "-"
+        p = "-" if effect.p_holm is None else f"{effect.p_holm:.4f}" if effect.p_holm >= 0.0001 else "<0.0001"
         value = f"{ratio.ratio:.3f}" if ratio else "-"
         lines.append(f"  {effect.gear:<10} {effect.level:<24} {effect.work or 'all workloads':<24} {value:>6} {bounds:<16} {ratio.n if ratio else 0:>5} {p:>8}  "
                      f"{effect.verdict if ratio else 'no matched pair'}")

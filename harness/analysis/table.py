@@ -17,7 +17,7 @@ WIDTH = 110
 
 def text(study: Study) -> str:
     run = study.run
-    name_width = min(44, max([len("combination")] + [len(run.short(combo)) for combo in run.combos]))
+    name_width = min(40, max([len("combination")] + [len(run.short(combo)) for combo in run.combos]))
     lines = [f"{run.manifest['experiment']}  {run.manifest['run_id']}  {words.coverage(study) if run.cells else 'nothing has been run'}"]
     lines = _wrap(lines[0])
     lines += _wrap("baseline: " + ", ".join(run.baseline))
@@ -26,7 +26,7 @@ def text(study: Study) -> str:
     for work in run.works:
         metric = run.metrics[work]
         lines += ["", f"{work}: {metric.name}{f' ({metric.unit})' if metric.unit else ''}, {metric.better} is better"]
-        lines.append(f"  {'combination':<{name_width}} {'n':>3} {'median':>12} {'interval':>8}  {'speed':>6} {'interval':<16} verdict"[:WIDTH])
+        lines.append(f"  {'combination':<{name_width}} {'n':>3} {'median':>9} {'interval':>8} {'speed':>6} {'interval':<15} verdict"[:WIDTH])
         for item in study.comparisons:
             if item.work == work:
                 lines.append(_row(study, item, name_width)[:WIDTH].rstrip())
@@ -51,11 +51,9 @@ def _row(study: Study, item: Comparison, name_width: int) -> str:
     ratio = f"{item.ratio.ratio:.3f}" if item.ratio else ""
     bounds = f"[{item.ratio.low:.3f}, {item.ratio.high:.3f}]" if item.ratio and item.ratio.low is not None else "-" if item.ratio else ""
     verdict = item.verdict
-    if item.failures:
-        verdict += ("" if verdict == "failed" else "; failed") + ": " + ", ".join(f"{status} {count}" for status, count in item.failures.items())
-    if item.not_run and item.ok:
-        verdict += f"; not run: {item.not_run}"
-    return f"  {name:<{name_width}} {item.ok:>3} {median:>12} {spread:>8}  {ratio:>6} {bounds:<16} {verdict}"
+    if item.failed:  # how and why is listed below the table
+        verdict = f"failed {item.failed}" if verdict == "failed" else f"{verdict}, {item.failed} fail"
+    return f"  {name:<{name_width}} {item.ok:>3} {median:>9} {spread:>8} {ratio:>6} {bounds:<15} {verdict}"
 
 
 def failure_lines(failures: list[Cell]) -> list[str]:
