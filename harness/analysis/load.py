@@ -364,6 +364,9 @@ def _check_cell(record: dict[str, Any], where: str) -> None:
     _check_combo(record["combo"], where)
     if record["status"] not in STATUSES:
         raise BadInput(f"{where}: unknown status '{record['status']}'; {nearest(record['status'], list(STATUSES))}")
+    for field, kind, word in (("metrics", list, "a list"), ("hists", list, "a list"), ("rusage", dict, "an object"), ("noise", dict, "an object")):
+        if record.get(field) is not None and not isinstance(record[field], kind):
+            raise BadInput(f"{where}: '{field}' must be {word}, is {record[field]!r:.60}")
     for metric in record.get("metrics") or []:
         if not isinstance(metric, dict) or not isinstance(metric.get("name"), str) or "value" not in metric:
             raise BadInput(f"{where}: a metric needs a name and a value: {metric!r:.60}")

@@ -37,11 +37,11 @@ def render(study: Study) -> str:
     run, manifest = study.run, study.run.manifest
     return environment.get_template("report.html.j2").render(
         run=run, manifest=manifest, study=study, gears=GEARS, title=f"{manifest['experiment']}: {manifest['run_id']}",
-        summary=words.summary(study), figures=figures(study), machine=machine_facts(study), build=build_facts(study),
+        summary=[_lead(sentence) for sentence in words.summary(study)], figures=figures(study), machine=machine_facts(study), build=build_facts(study),
         machine_verdict=(manifest.get("machine") or {}).get("verdict"), verdict_reasons=(manifest.get("machine") or {}).get("verdict_reasons") or [],
         span=_span(manifest), method=method(study), combinations=combination_rows(study), effects=study.gear_effects,
         anovas=[("all workloads", study.anova)] + [(work, result) for work, result in study.anova_by_work.items() if len(run.works) > 1],
-        failures=run.failures, illegal=illegal(study), reproduce=reproduce(study), percent=f"{100 * (1 - study.alpha):g} %",
+        failures=run.failures, failure_kinds=failure_kinds(study), illegal=illegal(study), reproduce=reproduce(study), percent=f"{100 * (1 - study.alpha):g} %",
         experiment_file=_experiment_file(run.path))
 
 
@@ -123,6 +123,22 @@ def combination_rows(study: Study) -> list[dict]:
             "median": amount(item.centre.median, metric.unit) if item.centre else "",
             "failures": ", ".join(f"{status} {count}" for status, count in item.failures.items()), "not_run": item.not_run} for item in items]})
     return rows
+
+
+def failure_kinds(study: Study) -> list[dict]:
+    """Hundreds of failures usually have a handful of reasons; those come first."""
+    groups: dict[tuple[str, str, str], list] = {}
+    for cell in study.run.failures:
+        status = cell.status if cell.status != "ok" else "no value"
+        groups.setdefault((cell.work, status, cell.reason or "no reason recorded"), []).append(cell)
+    return [{"work": work, "status": status, "reason": reason, "count": len(cells), "combos": len({cell.combo for cell in cells})}
+            for (work, status, reason), cells in groups.items()]
+
+
+def _lead(sentence: str) -> dict:
+    """The words before the first colon become a bold lead; a number and its per cent sign stay on one line."""
+    head, colon, rest = sentence.replace(" %", "\u00a0%").partition(": ")
+    return {"lead": head, "rest": rest} if colon and len(head) < 70 else {"lead": "", "rest": sentence}
 
 
 def illegal(study: Study) -> list[dict]:

@@ -93,11 +93,12 @@ def make_record(line: dict, truth: Truth, progress: float, rng: np.random.Genera
                {"name": "gc_cpu", "unit": "s", "better": "lower", "value": wall * 0.2},
                {"name": "allocated", "unit": "bytes", "better": "lower", "value": round(rss * 9)}]
     hists = []
-    if latency:
+    if latency and count:
         centre = (typical / 12 if not higher else 4e5) * math.exp(-speed)
         hists.append(make_histogram("latency", rng, centre, 0.35, count, 18.0 if combo["collector"] == "stw" else 5.0))
     pause = 2.8e6 if combo["collector"] == "stw" else 7e4
-    hists.append(make_histogram("gc_pause", rng, pause * (rss / 2e8) ** 0.6, 0.5, max(8, count // 80), 3.0))
+    if count:
+        hists.append(make_histogram("gc_pause", rng, pause * (rss / 2e8) ** 0.6, 0.5, max(8, count // 80), 3.0))
     return {"schema": 1, **{key: line[key] for key in ("seq", "block", "cell", "workload", "params", "combo", "procs")}, "attempt": 1,
             "status": "ok", "exit": 0, "signal": None, "reason": None, "t_start": "2026-11-23T22:15:31.123Z", "wall_ns": int(wall * 1e9),
             "rusage": {"user_ns": int(wall * 1.2e9), "system_ns": int(wall * 0.5e9), "max_rss_bytes": round(memory), "minor_faults": 100,

@@ -92,7 +92,7 @@ def _panel(axes, study: Study, items: list[Comparison | None], work: str, metric
     if base:
         axes.axhline(base.centre.mean / divisor, color="#4D4D4D", linewidth=0.7, linestyle=(0, (4, 3)), zorder=2.5)
     axes.set_ylim(0, top)
-    axes.set_title(work if name == "throughput" else f"{work}: {name}")
+    axes.set_title(work if name == "throughput" or metric else f"{work}: {name}")
     axes.set_ylabel(f"{label}\n({better} is better)", fontsize=7.5)
     axes.set_xticks([])
     axes.spines["bottom"].set_visible(False)
