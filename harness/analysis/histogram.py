@@ -44,7 +44,9 @@ def read(hist: dict[str, Any] | None) -> Histogram | None:
         return None
     table = np.asarray(sorted(rows), dtype=float)
     largest = hist.get("max")
-    return Histogram(table[:, 0], table[:, 1], table[:, 2], float(largest if largest is not None else table[-1, 1]))
+    # The clock does not resolve less than 1 ns, and a log axis has no zero: a bucket that ends below 1 is drawn at 1.
+    upper = np.maximum(table[:, 1], 1.0)
+    return Histogram(table[:, 0], upper, table[:, 2], max(1.0, float(largest if largest is not None else upper[-1])))
 
 
 def merge(parts: Iterable[Histogram]) -> Histogram | None:

@@ -349,6 +349,15 @@ def _check_manifest(manifest: Any, where: str) -> None:
     _check_schema(manifest, where)
     _need(manifest, {"experiment": str, "run_id": str, "baseline": dict, "factors": dict, "workloads": list}, where)
     _check_combo(manifest["baseline"], f"{where}: baseline")
+    for field, kind, word in (("machine", dict, "an object"), ("build", dict, "an object"), ("illegal", list, "a list")):
+        if manifest.get(field) is not None and not isinstance(manifest[field], kind):
+            raise BadInput(f"{where}: '{field}' must be {word}, is {manifest[field]!r:.60}")
+    for gear, levels in manifest["factors"].items():
+        if not isinstance(levels, list) or not all(isinstance(level, str) for level in levels):
+            raise BadInput(f"{where}: factors.{gear} must be a list of names, is {levels!r:.60}")
+    for entry in manifest.get("illegal") or []:
+        if not isinstance(entry, dict) or not isinstance(entry.get("combo") or {}, dict):
+            raise BadInput(f"{where}: an entry of 'illegal' needs a combo and a reason: {entry!r:.60}")
     for entry in manifest["workloads"]:
         if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
             raise BadInput(f"{where}: every entry of 'workloads' needs a name")
@@ -377,6 +386,11 @@ def _check_cell(record: dict[str, Any], where: str) -> None:
     for hist in record.get("hists") or []:
         if not isinstance(hist, dict) or not isinstance(hist.get("name"), str):
             raise BadInput(f"{where}: a histogram needs a name")
+        if hist.get("max") is not None and not _is_number(hist["max"]):
+            raise BadInput(f"{where}: histogram '{hist['name']}': max is not a number: {hist['max']!r:.60}")
+        for pair in hist.get("percentiles") or []:
+            if not (isinstance(pair, list) and len(pair) == 2 and _is_number(pair[0]) and (pair[1] is None or _is_number(pair[1]))):
+                raise BadInput(f"{where}: histogram '{hist['name']}': a percentile is [percent, value], got {pair!r:.60}")
         for bucket in hist.get("buckets") or []:
             if not (isinstance(bucket, list) and len(bucket) == 3 and all(_is_number(part) for part in bucket)):
                 raise BadInput(f"{where}: histogram '{hist['name']}': a bucket is [lower, upper, count], got {bucket!r:.60}")

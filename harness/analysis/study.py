@@ -74,6 +74,7 @@ class Study:
     def __init__(self, run: Run):
         self.run = run
         self.alpha, self.rope_pct = _analysis_options(run)
+        self._values: dict[tuple, dict[int, float]] = {}
         self._cells: dict[tuple[str, tuple[str, ...]], list[Cell]] = {}
         for cell in run.cells:
             self._cells.setdefault((cell.work, cell.combo), []).append(cell)
@@ -84,8 +85,11 @@ class Study:
         return self._cells.get((work, combo), [])
 
     def values(self, work: str, combo: tuple[str, ...], metric: str | None = None) -> dict[int, float]:
-        """block -> value of the headline (or a named) metric, over cells that ended well."""
-        found = {}
+        """block -> value of the headline (or a named) metric, over cells that ended well. Callers must not change it."""
+        key = (work, combo, metric)
+        if key in self._values:  # interactions ask for every cell hundreds of times
+            return self._values[key]
+        found = self._values[key] = {}
         for cell in self.cells(work, combo):
             value = cell.value if metric is None else load.metric_value(cell.record, metric)
             if value is not None and value > 0:

@@ -18,6 +18,8 @@ from ..study import Comparison, Study
 from .canvas import (BLACK, INK, VERDICT_HUE, VERMILLION, WIDTH, Drawing, NothingToDraw, host_words, n_words, strip, strip_legend,
                      unit_scale, varying_gears)
 
+MANY = 24  # combinations beyond which a panel takes the whole width
+
 
 def throughput(study: Study) -> Drawing:
     run = study.run
@@ -37,13 +39,17 @@ def _draw(study: Study, comparisons: list[Comparison], metric, kind, described, 
     if not any(item.ok for item in comparisons):
         raise NothingToDraw(f"No invocation reported {metric or 'its headline metric'}, so there are no bars to draw.")
     by_key = {(item.work, item.combo): item for item in comparisons}
-    columns = 2 if len(run.works) > 1 else 1
+    columns = 2 if len(run.works) > 1 and len(run.combos) <= MANY else 1
     rows = math.ceil(len(run.works) / columns)
     strip_height = 0.16 * len(varying_gears(run)) + 0.04
     panel_height = 1.25
-    height = rows * (panel_height + strip_height + 0.55) + 0.75
+    shades = strip_legend(run, run.combos)
+    per_line = max(1, int(8.8 * 72 / (7.5 * (4.2 + 0.60 * max(len(handle.get_label()) for handle in shades)))))
+    shade_lines = math.ceil(len(shades) / per_line)
+    foot = 0.46 + 0.16 * shade_lines
+    height = rows * (panel_height + strip_height + 0.55) + foot + 0.13
     figure = plt.figure(figsize=(WIDTH, height))
-    outer = figure.add_gridspec(rows, columns, left=0.115, right=0.99, top=1 - 0.28 / height, bottom=0.62 / height,
+    outer = figure.add_gridspec(rows, columns, left=0.115, right=0.99, top=1 - 0.28 / height, bottom=foot / height,
                                 hspace=0.50 / (panel_height + strip_height), wspace=0.24)
     for index, work in enumerate(run.works):
         inner = outer[index // columns, index % columns].subgridspec(2, 1, height_ratios=[panel_height, strip_height], hspace=0.03)
@@ -58,10 +64,9 @@ def _draw(study: Study, comparisons: list[Comparison], metric, kind, described, 
                Line2D([], [], marker="o", linestyle="", markersize=3, markerfacecolor="white", markeredgecolor=INK, label="one invocation"),
                Line2D([], [], color=BLACK, linewidth=1, label="95% interval" if study.alpha == 0.05 else "interval"),
                Line2D([], [], marker="x", linestyle="", color=VERMILLION, label="failed (some or all)")]
-    figure.legend(handles=handles, loc="lower center", ncol=len(handles), bbox_to_anchor=(0.55, 0.24 / height), handlelength=1.2, columnspacing=1.6)
-    shades = strip_legend(run, run.combos)
-    if shades and len(shades) <= 14:
-        figure.legend(handles=shades, loc="lower center", ncol=len(shades), bbox_to_anchor=(0.55, 0.02 / height), handlelength=1.2, columnspacing=1.6, fontsize=7.5)
+    figure.legend(handles=handles, loc="lower center", ncol=len(handles), bbox_to_anchor=(0.55, (foot - 0.38) / height), handlelength=1.2, columnspacing=1.6)
+    figure.legend(handles=shades, loc="lower center", ncol=min(per_line, len(shades)), bbox_to_anchor=(0.55, 0.02 / height), handlelength=1.2,
+                  columnspacing=1.6, fontsize=7.5, labelspacing=0.3)
     return Drawing(figure, _data(comparisons, run), _caption(study, comparisons, kind, question))
 
 
@@ -82,8 +87,8 @@ def _panel(axes, study: Study, items: list[Comparison | None], work: str, metric
             if item.centre.low is not None:
                 axes.plot([x, x], [item.centre.low / divisor, min(item.centre.high / divisor, top)], color=BLACK, linewidth=1.0, zorder=3)
             spread = [x + 0.17 * (2 * i / max(1, len(group) - 1) - 1) if len(group) > 1 else x for i in range(len(group))]
-            axes.plot(spread, [value / divisor for value in group], linestyle="", marker="o", markersize=2.6, markerfacecolor="white",
-                      markeredgecolor=INK, markeredgewidth=0.6, zorder=4)
+            axes.plot(spread, [value / divisor for value in group], linestyle="", marker="o", markersize=2.6 if len(items) <= 48 else 1.6, markerfacecolor="white",
+                      markeredgecolor=INK, markeredgewidth=0.6 if len(items) <= 48 else 0.4, zorder=4)
         if item.failed:
             axes.plot([x], [0.05 * top], marker="x", color=VERMILLION if not group else "white", markersize=5, markeredgewidth=1.6, zorder=5)
             if group:

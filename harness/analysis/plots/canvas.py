@@ -15,6 +15,7 @@ import dataclasses
 import json
 import math
 import os
+import re
 
 import matplotlib
 
@@ -95,6 +96,22 @@ def write_note(run: Run, name: str, title: str, caption: str, drawn: bool) -> No
     with open(os.path.join(folder, name + ".json"), "w", encoding="utf-8") as file:
         json.dump({"title": title, "caption": caption, "drawn": drawn, "input": run.fingerprint}, file, indent=1, ensure_ascii=False)
         file.write("\n")
+
+
+def margin(labels, fontsize: float = 8.0, least: float = 0.6) -> float:
+    """Inches to the left of an axis that its longest tick label needs. Level names carry options and can be long."""
+    longest = max((len(line) for label in labels for line in str(label).split("\n")), default=0)
+    return max(least, 0.16 + longest * fontsize * 0.60 / 72)
+
+
+def folded(text: str, width: int) -> str:
+    """Breaks a level's text form after ':' and ',' into lines of about `width` characters."""
+    lines = [""]
+    for part in re.split(r"(?<=[:,])", text):
+        if lines[-1] and len(lines[-1]) + len(part) > width:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
 
 
 def shade(gear: str, level_index: int, levels: int) -> tuple[float, float, float]:

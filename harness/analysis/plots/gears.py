@@ -14,7 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from ..study import GearEffect, Study
-from .canvas import BLUE, GREY, INK, VERMILLION, WIDTH, Drawing, NothingToDraw, host_words, ratio_ticks
+from .canvas import BLUE, GREY, INK, VERMILLION, WIDTH, Drawing, NothingToDraw, host_words, margin, ratio_ticks
 
 
 def draw(study: Study) -> Drawing:
@@ -28,13 +28,15 @@ def draw(study: Study) -> Drawing:
     rows = run.works + ([None] if len(run.works) > 1 else [])
     columns = min(4, len(groups))
     lines = math.ceil(len(groups) / columns)
+    left = margin([work or "all workloads" for work in rows])
+    room = (WIDTH * 0.99 - left) / columns * 72
     panel = 0.27 * (len(rows) + 1)
     height = lines * (panel + 0.75) + 0.3
     figure, grid = plt.subplots(lines, columns, figsize=(WIDTH, height), sharey=True, squeeze=False,
-                                gridspec_kw={"left": 0.115, "right": 0.99, "top": 1 - 0.28 / height, "bottom": 0.82 / height,
+                                gridspec_kw={"left": left / WIDTH, "right": 0.99, "top": 1 - 0.28 / height, "bottom": 0.82 / height,
                                              "wspace": 0.08, "hspace": 0.75 / panel})
     for index, ((gear, level), members) in enumerate(groups.items()):
-        _panel(grid[index // columns][index % columns], study, members, rows, f"{gear}: {level}", members[0].base)
+        _panel(grid[index // columns][index % columns], study, members, rows, f"{gear}: {level}", members[0].base, room)
     for index in range(len(groups), lines * columns):
         grid[index // columns][index % columns].set_visible(False)
     handles = [Line2D([], [], marker="o", color=BLUE, label="faster"), Line2D([], [], marker="o", color=VERMILLION, label="slower"),
@@ -56,7 +58,7 @@ def draw(study: Study) -> Drawing:
     return Drawing(figure, data, caption)
 
 
-def _panel(axes, study: Study, members: list[GearEffect], rows, title: str, base: str) -> None:
+def _panel(axes, study: Study, members: list[GearEffect], rows, title: str, base: str, room: float) -> None:
     rope = study.rope_pct / 100
     axes.axvspan(1 / (1 + rope), 1 + rope, color="#E4E4E4", linewidth=0, zorder=0)
     axes.axvline(1, color="#777777", linewidth=0.8, zorder=1)
@@ -92,6 +94,7 @@ def _panel(axes, study: Study, members: list[GearEffect], rows, title: str, base
     axes.set_yticks([y + (0.35 if work is None else 0) for y, work in enumerate(rows)], [work or "all workloads" for work in rows])
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x")
-    axes.set_title(title, pad=4)
-    axes.set_xlabel(f"speed relative to {base}")
+    axes.set_title(title, pad=4, fontsize=min(9.5, max(5.5, room / (0.68 * len(title)))))
+    words = f"speed relative to {base}"
+    axes.set_xlabel(words, fontsize=min(8.5, max(5.5, room / (0.60 * len(words)))))
 

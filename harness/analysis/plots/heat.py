@@ -21,7 +21,7 @@ from matplotlib.patches import Rectangle
 
 from ..load import GEARS
 from ..study import Study
-from .canvas import INK, WIDTH, Drawing, NothingToDraw, host_words, n_words, strip, varying_gears
+from .canvas import INK, WIDTH, Drawing, NothingToDraw, folded, host_words, margin
 
 DIVERGING = LinearSegmentedColormap.from_list("gearbox", ["#B04A00", "#E8A56B", "#F7F7F7", "#7FB5D9", "#00598F"])
 ROWS, COLUMNS = "scheduler", "collector"
@@ -90,8 +90,10 @@ def interaction(study: Study) -> Drawing:
     lines = math.ceil(len(panels) / across)
     cell = 0.52
     height = lines * (cell * len(rows) + 0.98) + 0.85
+    full = 4 if len(columns) <= 3 else 2
+    left = margin(rows) / WIDTH
     figure, grid = plt.subplots(lines, across, figsize=(WIDTH, height), squeeze=False, sharey=True,
-                                gridspec_kw={"left": 0.10, "right": 0.99, "top": 1 - 0.28 / height, "bottom": 1.42 / height, "wspace": 0.10,
+                                gridspec_kw={"left": left, "right": left + (0.99 - left) * (max(2, across) if full == 4 else across) / full, "top": 1 - 0.28 / height, "bottom": 1.42 / height, "wspace": 0.10,
                                              "hspace": 0.98 / (cell * len(rows))})
     for index, (work, residuals) in enumerate(panels):
         axes = grid[index // across][index % across]
@@ -99,7 +101,7 @@ def interaction(study: Study) -> Drawing:
             contrast = _strongest(contrasts, work, row, column, rows, columns)
             value = math.exp(residuals[(row, column)])
             _cell(axes, x, y, value, limit, f"×{value:.3f}", not (contrast and contrast.significant), 8.5)
-        _frame(axes, columns, rows, work)
+        _frame(axes, [folded(column, 12 if len(columns) > 3 else 14) for column in columns], rows, work)
         if (len(rows), len(columns)) == (2, 2):
             contrast = contrasts.get((work, (rows[1], columns[1])))
             ratio = contrast.ratio if contrast else None
@@ -163,7 +165,8 @@ def pairs(study: Study) -> Drawing:
     limit = max(0.02, max(abs(math.log(item.ratio.ratio)) for _, item in best.values()))
     height = 0.36 * len(rows) + 1.45
     figure = plt.figure(figsize=(WIDTH, height))
-    axes = figure.add_axes([0.13, 0.98 / height, 0.85, 1 - 1.06 / height])
+    left = margin([work or "all workloads" for work in rows]) / WIDTH
+    axes = figure.add_axes([left, 0.98 / height, 0.985 - left, 1 - 1.06 / height])
     data = []
     several = any(len(run.levels[gear]) > 2 for gear in GEARS)
     for y, work in enumerate(rows):
@@ -172,7 +175,9 @@ def pairs(study: Study) -> Drawing:
                 _cell(axes, x, y, None, limit, "no matched cells", False, 7)
                 continue
             item = best[(work, pair)][1]
-            text = f"×{item.ratio.ratio:.3f}" + (f"\n{item.levels[0]}, {item.levels[1]}" if several else "")
+            names = f"{item.levels[0]}, {item.levels[1]}"
+            fits = int(170 / len(gear_pairs))  # characters at this size across one column
+            text = f"×{item.ratio.ratio:.3f}" + (f"\n{names if len(names) <= fits else names[:fits - 1] + '…'}" if several else "")
             _cell(axes, x, y, item.ratio.ratio, limit, text, not item.significant, 6.5 if several else 8)
             data.append({"workload": work or "(geometric mean)", "gears": " x ".join(pair), "levels": " + ".join(item.levels), "contrast": item.ratio.ratio,
                          "low": item.ratio.low, "high": item.ratio.high, "p_holm": item.p_holm, "significant": item.significant, "pairs": item.ratio.n})
@@ -193,9 +198,13 @@ def overview(study: Study) -> Drawing:
     row_keys = sorted({combo[:2] for combo in run.combos}, key=lambda key: [run.levels[gear].index(level) for gear, level in zip(GEARS, key)])
     column_keys = sorted({combo[2:] for combo in run.combos}, key=lambda key: [run.levels[gear].index(level) for gear, level in zip(GEARS[2:], key)])
     limit = max(0.02, max(abs(math.log(ratio.ratio)) for ratio in ratios.values()))
-    height = 0.5 * len(row_keys) + 1.5
+    column_names = ["\n".join(folded(level, max(10, 120 // len(column_keys))) for level in key) for key in column_keys]
+    row_names = ["\n".join(key) for key in row_keys]
+    foot = 0.75 + 0.14 * max(name.count("\n") + 1 for name in column_names)
+    height = 0.5 * len(row_keys) + foot + 0.1
     figure = plt.figure(figsize=(WIDTH, height))
-    axes = figure.add_axes([0.13, 1.05 / height, 0.85, 1 - 1.13 / height])
+    left = margin(row_names) / WIDTH
+    axes = figure.add_axes([left, foot / height, 0.985 - left, 1 - (foot + 0.08) / height])
     data = []
     for (y, left), (x, right) in itertools.product(enumerate(row_keys), enumerate(column_keys)):
         combo = left + right
@@ -205,12 +214,12 @@ def overview(study: Study) -> Drawing:
         elif ratio is None:
             _cell(axes, x, y, None, limit, "no matched pair" if combo in run.combos else "not in this run", False, 7)
         else:
-            interval = f"\n[{ratio.low:.2f}, {ratio.high:.2f}]" if ratio.low is not None else ""
-            _cell(axes, x, y, ratio.ratio, limit, f"×{ratio.ratio:.3f}{interval}", ratio.low is None or ratio.low <= 1 <= ratio.high, 8)
+            interval = f"\n[{ratio.low:.3f}, {ratio.high:.3f}]" if ratio.low is not None and len(column_keys) <= 12 else ""
+            _cell(axes, x, y, ratio.ratio, limit, f"×{ratio.ratio:.3f}{interval}", ratio.low is None or ratio.low <= 1 <= ratio.high, 8 if len(column_keys) <= 12 else 6)
         if ratio is not None:
             works = sum(1 for work in run.works if set(study.values(work, combo)) & set(study.values(work, run.baseline)))
             data.append({**dict(zip(GEARS, combo)), "speed_ratio": ratio.ratio, "low": ratio.low, "high": ratio.high, "pairs": ratio.n, "workloads": works})
-    _frame(axes, ["\n".join(key) for key in column_keys], ["\n".join(key) for key in row_keys], "")
+    _frame(axes, column_names, row_names, "", 8 if len(column_keys) <= 10 else 6.5)
     _bar(figure, [0.375, 0.42 / height, 0.36, 0.12 / height], limit, "speed relative to the baseline combination")
     covered = sorted({row["workloads"] for row in data})
     coverage = f"{covered[-1]}" if len(covered) == 1 else f"{covered[0]} to {covered[-1]} (failures leave fewer)"

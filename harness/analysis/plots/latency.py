@@ -1,7 +1,7 @@
 """Latency percentiles on a log-nines axis: how bad is it for the unlucky operation, and who is to blame?
 
 Each nine gets the same width, so the tail that averages hide takes up most of the picture. Sixteen curves with sixteen
-bands would be a carpet; so every combination is a thin line in its collector's shade, and three stand out with their
+bands would be a carpet; so every combination is a thin line in its collector's hue, and three stand out with their
 band: the baseline, the best and the worst at p99. The band runs from the smallest to the largest invocation.
 
 A curve ends where fewer than ten operations lie beyond it: further right it would show single events as if they were rates.
@@ -19,9 +19,10 @@ from .. import histogram
 from ..format import duration
 from ..load import GEARS
 from ..study import Study
-from .canvas import BLACK, BLUE, VERMILLION, WIDTH, Drawing, NothingToDraw, host_words, n_words, shade
+from .canvas import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, WIDTH, Drawing, NothingToDraw, host_words, n_words
 
 SUPPORT = 10  # operations that must lie beyond the last quantile drawn
+COLLECTORS = ["#ABABAB", GREEN, PURPLE, ORANGE, SKY]  # black, blue and vermillion belong to the three thick lines
 NINES = [(0.0, "0"), (0.5, "50"), (0.9, "90"), (0.99, "99"), (0.999, "99.9"), (0.9999, "99.99"), (0.99999, "99.999"), (0.999999, "99.9999")]
 
 
@@ -57,8 +58,9 @@ def draw(study: Study) -> Drawing:
 
 
 def _hue(run, name: str):
+    """Thin lines in shades of one hue cannot be told apart, so here collectors get hues of their own."""
     names = run.levels["collector"]
-    return "#B5B5B5" if name == names[0] else shade("collector", names.index(name), len(names))
+    return COLLECTORS[names.index(name) % len(COLLECTORS)]
 
 
 def _panel(axes, study: Study, work: str, parts: dict, data: list) -> None:

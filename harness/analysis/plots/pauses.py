@@ -17,7 +17,7 @@ from .. import histogram
 from ..format import duration
 from ..load import GEARS
 from ..study import Study
-from .canvas import INK, WIDTH, Drawing, NothingToDraw, host_words, shade
+from .canvas import INK, WIDTH, Drawing, NothingToDraw, host_words, margin, shade
 from .latency import _duration_axis
 
 QUANTILES = (0.5, 0.9, 0.99, 0.999)
@@ -40,7 +40,10 @@ def draw(study: Study) -> Drawing:
     row = 0.34 * len(collectors) + 0.12
     height = row * len(works) + 1.05
     figure = plt.figure(figsize=(WIDTH, height))
-    axes = figure.add_axes([0.20, 0.78 / height, 0.60, 1 - 0.93 / height])
+    names, levels = margin(works, 8.5) + 0.15, margin(collectors)
+    left = (names + levels) / WIDTH
+    width = 0.985 - 2.1 / WIDTH - left
+    axes = figure.add_axes([left, 0.78 / height, width, 1 - 0.93 / height])
     low = min(hist.quantiles(np.array([1e-9]))[0] for hist in merged.values())
     high = max(hist.largest for hist in merged.values())
     grid = np.linspace(math.log(low) - 0.4, math.log(high) + 0.4, 400)
@@ -48,7 +51,7 @@ def draw(study: Study) -> Drawing:
     for index, work in enumerate(works):
         if index % 2:
             axes.axhspan(y - 0.62, y + len(collectors) - 0.38, color="#F5F5F5", linewidth=0, zorder=0)
-        axes.text(-0.245, y + (len(collectors) - 1) / 2, work, transform=axes.get_yaxis_transform(), va="center", ha="left", fontweight="bold", fontsize=8.5)
+        axes.text(-(left - 0.01) / width, y + (len(collectors) - 1) / 2, work, transform=axes.get_yaxis_transform(), va="center", ha="left", fontweight="bold", fontsize=8.5)
         for collector in collectors:
             ticks.append((y, collector))
             _row(axes, merged.get((work, collector)), y, shade("collector", collectors.index(collector), len(collectors)), grid)
