@@ -13,4 +13,9 @@ Layers, each importing only those above it:
     words       study -> sentences
     plots/      study -> figures, one file per plot
     table, compare, report, __main__   what a person calls
+
+How to call it, from the repository root (the front door does the same):
+
+    PYTHONPATH=harness /usr/bin/python3 -m analysis report results/quickstart/latest
+    /usr/bin/python3 -m unittest discover -s tests/analysis -t .
 """

@@ -10,11 +10,17 @@ import os
 import sys
 import textwrap
 
-from . import compare as comparing
-from . import jsonout, load, table, words
-from .load import GEARS, BadInput
-from .study import Study
+try:
+    from . import compare as comparing
+    from . import jsonout, load, table, words
+    from .load import GEARS, BadInput
+    from .study import Study
+except ModuleNotFoundError as missing:  # another python3 on PATH is the usual cause
+    sys.exit(f"analysis: the Python module '{missing.name}' is missing; use /usr/bin/python3 with the packages python3-numpy, python3-scipy, "
+             "python3-pandas, python3-matplotlib and python3-jinja2")
 
+# Written out, so that help does not wait for the drawing library; a test holds it against the plots' own list.
+PLOT_NAMES = ("gears", "overview", "throughput", "interaction", "pairs", "latency", "pauses", "memory", "sequence")
 RUN_HELP = "a run directory, or an experiment directory (its 'latest' run is taken)"
 
 
@@ -152,7 +158,7 @@ def build_parser() -> Parser:
             verb.add_argument("run", metavar="RUN", help=RUN_HELP)
         if name == "plot":
             verb.add_argument("--only", metavar="NAME", action="append", help="draw this figure only; may be given several times. "
-                              "Names: gears, overview, throughput, interaction, pairs, latency, pauses, memory, sequence")
+                              "Names: " + ", ".join(PLOT_NAMES))
         verb.add_argument("--json", action="store_true", help="print facts as JSON instead of text")
     return parser
 

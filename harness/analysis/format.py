@@ -26,5 +26,4 @@ def amount(value: float, unit: str) -> str:
             if abs(value) >= limit:
                 return f"{value / limit:.3g} {prefix}"
         return f"{value:.0f} B"
-    text = si(value)
-    return f"{text}{'' if text[-1].isalpha() else ' '}{unit}".strip()
+    return f"{si(value)} {unit}".strip()

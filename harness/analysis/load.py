@@ -148,6 +148,8 @@ def load(path: str) -> Run:
         where = f"{plan_path}:{number}"
         _need(line, {"seq": int, "block": int, "workload": str, "combo": dict}, where)
         _check_combo(line["combo"], where)
+        if not isinstance(line.get("params") or {}, dict):
+            raise BadInput(f"{where}: 'params' must be an object, is {line['params']!r:.60}")
         if line["seq"] in planned:
             raise BadInput(f"{where}: seq {line['seq']} is planned twice")
         planned[line["seq"]] = line
@@ -289,10 +291,17 @@ def _finite(text: str) -> float:
     return value
 
 
+def _bounded(text: str) -> int:
+    value = int(text) if len(text) < 40 else None
+    if value is None or abs(value) >= 2**64:
+        raise ValueError(f"the number {text:.40} does not fit 64 bits")
+    return value
+
+
 def _parse(text: str, path: str, line: int | None) -> Any:
     where = f"{path}:{line}" if line else path
     try:
-        return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite)
+        return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite, parse_int=_bounded)
     except json.JSONDecodeError as error:
         place = where if line else f"{path}:{error.lineno}"
         raise BadInput(f"{place}: invalid JSON: {error.msg} (column {error.colno})") from None
@@ -361,6 +370,14 @@ def _check_manifest(manifest: Any, where: str) -> None:
     for entry in manifest["workloads"]:
         if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
             raise BadInput(f"{where}: every entry of 'workloads' needs a name")
+        for field in ("headline", "summary"):
+            if entry.get(field) is not None and not isinstance(entry[field], str):
+                raise BadInput(f"{where}: workload '{entry['name']}': {field} must be text, is {entry[field]!r:.60}")
+    machine = manifest.get("machine") or {}
+    for field, fits, word in (("load_before", _is_number, "numbers"), ("verdict_reasons", lambda item: isinstance(item, str), "sentences")):
+        values = machine.get(field)
+        if values is not None and not (isinstance(values, list) and all(fits(item) for item in values)):
+            raise BadInput(f"{where}: machine.{field} must be a list of {word}, is {values!r:.60}")
 
 
 def _is_number(value: Any) -> bool:
@@ -386,6 +403,9 @@ def _check_cell(record: dict[str, Any], where: str) -> None:
     for hist in record.get("hists") or []:
         if not isinstance(hist, dict) or not isinstance(hist.get("name"), str):
             raise BadInput(f"{where}: a histogram needs a name")
+        for field in ("percentiles", "buckets"):
+            if not isinstance(hist.get(field) or [], list):
+                raise BadInput(f"{where}: histogram '{hist['name']}': {field} must be a list, is {hist[field]!r:.60}")
         if hist.get("max") is not None and not _is_number(hist["max"]):
             raise BadInput(f"{where}: histogram '{hist['name']}': max is not a number: {hist['max']!r:.60}")
         for pair in hist.get("percentiles") or []:

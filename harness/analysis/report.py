@@ -120,7 +120,7 @@ def combination_rows(study: Study) -> list[dict]:
         items = [item for item in study.comparisons if item.work == work]
         rows.append({"work": work, "summary": study.run.summaries[work], "metric": metric, "rows": [{
             "name": study.run.short(item.combo), "levels": item.combo, "n": item.ok, "verdict": item.verdict, "ratio": item.ratio, "p": item.p_holm,
-            "median": amount(item.centre.median, metric.unit) if item.centre else "",
+            "median": amount(item.centre.median, metric.unit if metric.unit in ("ns", "bytes") else "") if item.centre else "",
             "failures": ", ".join(f"{status} {count}" for status, count in item.failures.items()), "not_run": item.not_run} for item in items]})
     return rows
 

@@ -83,7 +83,7 @@ def _interval(mean: float, se: float | None, df: float | None, n: int, method: s
     if se == 0:
         return Ratio(math.exp(mean), math.exp(mean), math.exp(mean), 1.0 if mean == 0 else 0.0, n, df, method)
     half = t_quantile(df, alpha) * se
-    if half > 700:  # exp would overflow: an interval this wide says nothing
+    if half + abs(mean) > 700:  # exp would overflow: an interval this wide says nothing
         return Ratio(math.exp(mean), None, None, t_p(mean / se, df), n, df, method)
     return Ratio(math.exp(mean), math.exp(mean - half), math.exp(mean + half), t_p(mean / se, df), n, df, method)
 

@@ -35,7 +35,7 @@ class Comparison:
     not_run: int
     failures: dict[str, int]  # status -> how often
     centre: Centre | None  # in the metric's own unit
-    ratio: Ratio | None  # speed ratio to the baseline
+    ratio: Ratio | None  # speed ratio to the baseline; for a size (peak_rss) the plain ratio
     p_holm: float | None
     verdict: str
     median_ratio: float | None  # in the metric's own direction, as are the two below

@@ -3,6 +3,7 @@ import contextlib
 import io
 import json
 import os
+import random
 import tempfile
 import unittest
 
@@ -150,6 +151,45 @@ class Refused(WithRun):
         self.refused("cells.jsonl", "UTF-8")
 
 
+class Mutations(WithRun):
+    def test_no_mutation_of_a_record_ends_in_a_traceback(self):
+        """Whatever one field is replaced by, the answer is a result or one line; never an exception of another kind."""
+        rng = random.Random(20261123)
+        junk = [None, 0, -1, 1.5, "", "x", [], [None], [[1, 2, 3]], {}, {"a": 1}, True, 10**30]
+        source = {}
+        for name in ("manifest.json", "plan.jsonl", "cells.jsonl"):
+            with open(self.path(name)) as file:
+                source[name] = file.read()
+        refused = 0
+        for _ in range(250):
+            name = rng.choice(sorted(source))
+            records = [json.loads(line) for line in source[name].splitlines()]
+            holder, key = rng.choice(list(places(rng.choice(records))))
+            if rng.random() < 0.3:
+                del holder[key]
+            else:
+                holder[key] = rng.choice(junk)
+            synthetic.write_lines(self.path(name), records)
+            try:
+                study = Study(load.load(self.run_dir))
+                table.text(study)
+                jsonout.dumps(command.facts(study))
+            except load.BadInput as error:
+                self.assertNotIn("\n", str(error))
+                refused += 1
+            with open(self.path(name), "w") as file:
+                file.write(source[name])
+        self.assertTrue(0 < refused < 250)
+
+
+def places(value):
+    """(container, key) of every field in a record, a few entries deep into lists."""
+    items = value.items() if isinstance(value, dict) else enumerate(value[:2]) if isinstance(value, list) else ()
+    for key, inner in list(items):
+        yield value, key
+        yield from places(inner)
+
+
 class CommandLine(WithRun):
     def test_unknown_names_get_the_nearest_match(self):
         code, _, err = self.call("tabel", self.run_dir)
@@ -162,6 +202,10 @@ class CommandLine(WithRun):
             code, out, _ = self.call(verb, "--help")
             self.assertEqual(code, 0)
             self.assertIn("--json", out)
+
+    def test_help_lists_the_plots_there_are(self):
+        from analysis import plots
+        self.assertEqual(command.PLOT_NAMES, tuple(plots.PLOTS))
 
     def test_json_is_json_and_has_no_nan(self):
         for arguments in (("table", self.run_dir), ("analyze", self.run_dir), ("compare", self.run_dir, self.run_dir)):
