@@ -161,7 +161,7 @@ class Mutations(WithRun):
             with open(self.path(name)) as file:
                 source[name] = file.read()
         refused = 0
-        for _ in range(250):
+        for _ in range(120):
             name = rng.choice(sorted(source))
             records = [json.loads(line) for line in source[name].splitlines()]
             holder, key = rng.choice(list(places(rng.choice(records))))
@@ -179,7 +179,7 @@ class Mutations(WithRun):
                 refused += 1
             with open(self.path(name), "w") as file:
                 file.write(source[name])
-        self.assertTrue(0 < refused < 250)
+        self.assertTrue(0 < refused < 120)
 
 
 def places(value):
