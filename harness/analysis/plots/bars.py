@@ -44,7 +44,9 @@ def _draw(study: Study, comparisons: list[Comparison], metric, kind, described, 
     strip_height = 0.16 * len(varying_gears(run)) + 0.04
     panel_height = 1.25
     shades = strip_legend(run, run.combos)
-    per_line = max(1, int(8.8 * 72 / (7.5 * (4.2 + 0.60 * max(len(handle.get_label()) for handle in shades)))))
+    widths = [7.5 * (4.2 + 0.60 * len(handle.get_label())) for handle in shades]  # points
+    room = 9.6 * 72
+    per_line = len(shades) if sum(widths) < room else max(1, int(room / max(widths)))
     shade_lines = math.ceil(len(shades) / per_line)
     foot = 0.46 + 0.16 * shade_lines
     height = rows * (panel_height + strip_height + 0.55) + foot + 0.13

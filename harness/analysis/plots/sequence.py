@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 
 from ..load import GEARS
 from ..study import Study
-from .canvas import BLUE, GREY, INK, VERMILLION, WIDTH, Drawing, NothingToDraw, host_words
+from .canvas import BLUE, INK, VERMILLION, WIDTH, Drawing, NothingToDraw, host_words
 
 MARKS = "osD^vP*Xh<>"
 
