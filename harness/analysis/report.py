@@ -101,16 +101,23 @@ def method(study: Study) -> list[str]:
     run = study.run
     percent = f"{100 * (1 - study.alpha):g} %"
     return [
-        f"A cell is one workload with one combination of the four gears, run once in a process of its own. The unit of analysis is that process invocation, never an "
-        f"iteration inside it. The run has {words.plural(len(run.blocks), 'block')}; each block holds every cell once, in an order shuffled with the seed, so slow changes of the machine "
+        f"A cell is one workload with one combination of the four gears, run once in a process of its own. The unit of "
+        f"analysis is that process invocation, never an "
+        f"iteration inside it. The run has {words.plural(len(run.blocks), 'block')}; each block holds every cell once, in an "
+        f"order shuffled with the seed, so slow changes of the machine "
         f"fall on all cells alike and cancel in ratios formed within a block.",
-        f"Ratios are ratios of geometric means. Their {percent} intervals are t intervals on logarithms, paired by block where both sides have at least two blocks in common, Welch's otherwise. "
-        f"A gear's effect compares cells that differ in that gear alone within one block, averages over the settings of the other gears, and takes its error from the spread within each setting. "
+        f"Ratios are ratios of geometric means. Their {percent} intervals are t intervals on logarithms, paired by block where "
+        f"both sides have at least two blocks in common, Welch's otherwise. "
+        f"A gear's effect compares cells that differ in that gear alone within one block, averages over the settings of the "
+        f"other gears, and takes its error from the spread within each setting. "
         f"Speed ratios point the same way for every metric: above 1 is better.",
-        f"Verdicts: a difference needs an interval that excludes 1 and a p value below {study.alpha:g} after Holm's correction within its family (the combinations of one workload, all gear effects, all interactions); "
+        f"Verdicts: a difference needs an interval that excludes 1 and a p value below {study.alpha:g} after Holm's correction "
+        f"within its family (the combinations of one workload, all gear effects, all interactions); "
         f"equivalent means that the whole interval lies within ±{study.rope_pct:g} %; all else is inconclusive. "
-        f"The robust companions (bootstrapped median ratio, exact Mann-Whitney test, Cliff's delta) are part of the JSON that 'analyze' prints.",
-        "Nothing is removed as an outlier. A failed invocation has no value and takes its partner out of matched ratios, but stays in the tables."]
+        f"The robust companions (bootstrapped median ratio, exact Mann-Whitney test, Cliff's delta) are part of the JSON that "
+        f"'analyze' prints.",
+        "Nothing is removed as an outlier. A failed invocation has no value and takes its partner out of matched ratios, but "
+        "stays in the tables."]
 
 
 def combination_rows(study: Study) -> list[dict]:

@@ -34,7 +34,8 @@ def text(study: Study) -> str:
         lines += ["", "failures:"] + failure_lines(run.failures)
     percent = f"{100 * (1 - study.alpha):g} %"
     lines += [""] + _wrap(f"n: invocations that gave a value. Intervals: {percent}, t on logs, the one of speed paired by block; '-' where n is too small. speed: ratio to the "
-                          f"baseline, above 1 is better. Verdicts: Holm-corrected per workload, ±{study.rope_pct:g} % counts as equivalent.")
+                          f"baseline, above 1 is better. Verdicts: Holm-corrected per workload, ±{study.rope_pct:g} % counts "
+                          f"as equivalent.")
     return "\n".join(lines) + "\n"
 
 

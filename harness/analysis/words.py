@@ -126,7 +126,8 @@ def composition(study: Study) -> list[str]:
             item.work for item in study.interactions) else []
     clear = sorted((item for item in tested if item.significant), key=lambda item: -abs(math.log(item.ratio.ratio)))
     if not clear:
-        return [f"Composition: none of {plural(len(tested), 'tested interaction')} is significant after Holm's correction. That is no proof that gears compose; "
+        return [f"Composition: none of {plural(len(tested), 'tested interaction')} is significant after Holm's correction. "
+                f"That is no proof that gears compose; "
                 "the contrasts and their intervals are in the figure on pairs."]
     named = [f"{item.levels[0]} with {item.levels[1]} on {item.work} runs at ×{item.ratio.ratio:.3f} {interval(item.ratio)} of what their separate effects predict"
              for item in clear[:4]]
@@ -147,7 +148,8 @@ def winner(study: Study) -> list[str]:
     if ratio.ratio <= 1:
         return ["No combination has a higher geometric mean over the workloads than the baseline."]
     doubt = " Its interval contains 1, so the baseline may be as good." if ratio.low is None or ratio.low <= 1 else ""
-    return [f"Fastest overall among {plural(len(complete) + 1, 'combination')} with a value on every workload: {run.short(combo)}, ×{ratio.ratio:.3f} {interval(ratio)} of the baseline. "
+    return [f"Fastest overall among {plural(len(complete) + 1, 'combination')} with a value on every workload: "
+            f"{run.short(combo)}, ×{ratio.ratio:.3f} {interval(ratio)} of the baseline. "
             f"It was picked because it came out on top, so its figure is somewhat optimistic.{doubt}"]
 
 

@@ -123,6 +123,7 @@ def _caption(study: Study, comparisons: list[Comparison], kind: str, question: s
     percent = f"{100 * (1 - study.alpha):g} %"
     return (f"{question} Bars: geometric means over process invocations; lines: {percent} t intervals on the log scale "
             f"(cut where they leave the panel); points: single invocations; dashed: the baseline combination. Colour: verdict of the "
-            f"ratio to the baseline, paired by block, Holm-corrected within the workload. {n_words([item.ok for item in comparisons])} per bar"
+            f"ratio to the baseline, paired by block, Holm-corrected within the workload. "
+            f"{n_words([item.ok for item in comparisons])} per bar"
             + (f"; {failed} invocation{'s' if failed != 1 else ''} failed (crosses)" if failed else "")
             + f". {host_words(study.run)}")

@@ -52,8 +52,10 @@ def draw(study: Study) -> Drawing:
     pairs = [effect.ratio.n for effect in effects if effect.work]
     n = f"n = {min(pairs)}" + (f" to {max(pairs)}" if max(pairs) != min(pairs) else "") + " pairs of invocations per workload"
     methods = sorted({effect.ratio.method for effect in effects})
-    caption = (f"What does exchanging one gear do, all else matched? Speed ratio of the named level to the baseline level; right of 1 is better "
-               f"whatever the metric; each panel has its own scale. Points: geometric means of matched ratios; lines: {100 * (1 - study.alpha):g} % intervals ({', '.join(methods)}). "
+    caption = (f"What does exchanging one gear do, all else matched? Speed ratio of the named level to the baseline level; "
+               f"right of 1 is better "
+               f"whatever the metric; each panel has its own scale. Points: geometric means of matched ratios; lines: "
+               f"{100 * (1 - study.alpha):g} % intervals ({', '.join(methods)}). "
                f"Filled: significant after Holm's correction over all workloads and levels. {n}. {host_words(run)}")
     return Drawing(figure, data, caption)
 

@@ -92,8 +92,9 @@ def interaction(study: Study) -> Drawing:
     height = lines * (cell * len(rows) + 0.98) + 0.85
     full = 4 if len(columns) <= 3 else 2
     left = margin(rows) / WIDTH
+    right = left + (0.99 - left) * (max(2, across) if full == 4 else across) / full
     figure, grid = plt.subplots(lines, across, figsize=(WIDTH, height), squeeze=False, sharey=True,
-                                gridspec_kw={"left": left, "right": left + (0.99 - left) * (max(2, across) if full == 4 else across) / full, "top": 1 - 0.28 / height, "bottom": 1.42 / height, "wspace": 0.10,
+                                gridspec_kw={"left": left, "right": right, "top": 1 - 0.28 / height, "bottom": 1.42 / height, "wspace": 0.10,
                                              "hspace": 0.98 / (cell * len(rows))})
     for index, (work, residuals) in enumerate(panels):
         axes = grid[index // across][index % across]
@@ -105,15 +106,19 @@ def interaction(study: Study) -> Drawing:
         if (len(rows), len(columns)) == (2, 2):
             contrast = contrasts.get((work, (rows[1], columns[1])))
             ratio = contrast.ratio if contrast else None
-            words = "no interval: too few pairs" if ratio is None or ratio.low is None else f"contrast ×{ratio.ratio:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]"
+            words = "no interval: too few pairs"
+            if ratio is not None and ratio.low is not None:
+                words = f"contrast ×{ratio.ratio:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]"
             axes.set_xlabel(words, fontsize=7.5)
     for index in range(len(panels), lines * across):
         grid[index // across][index % across].set_visible(False)
     _bar(figure, [0.32, 0.52 / height, 0.36, 0.14 / height], limit, "speed relative to the product of the separate effects")
     pairs = [item.ratio.n for item in contrasts.values() if item.work and item.ratio]
-    caption = (f"Do {ROWS} and {COLUMNS} compose? Measured speed over the multiplicative prediction from row, column and grand mean (log scale). "
+    caption = (f"Do {ROWS} and {COLUMNS} compose? Measured speed over the multiplicative prediction from row, column and grand "
+               f"mean (log scale). "
                f"Hatched: the contrast is not significant after Holm's correction over all interactions of the run. The contrast, with its "
-               f"{100 * (1 - study.alpha):g} % t interval, compares both exchanged at once with the product of the two single exchanges, matched by block and by the other two gears. "
+               f"{100 * (1 - study.alpha):g} % t interval, compares both exchanged at once with the product of the two single "
+               f"exchanges, matched by block and by the other two gears. "
                f"n = {min(pairs) if pairs else 0} to {max(pairs) if pairs else 0} matched quadruples per workload. {host_words(run)}")
     return Drawing(figure, pd.DataFrame(data), caption)
 
@@ -183,7 +188,8 @@ def pairs(study: Study) -> Drawing:
                          "low": item.ratio.low, "high": item.ratio.high, "p_holm": item.p_holm, "significant": item.significant, "pairs": item.ratio.n})
     _frame(axes, [" ×\n".join(pair) for pair in gear_pairs], [work or "all workloads" for work in rows], "")
     _bar(figure, [0.36, 0.40 / height, 0.36, 0.12 / height], limit, "interaction contrast (speed ratio)")
-    caption = ("Which pairs of gears do not compose? Speed with both gears exchanged over the product of the two single exchanges, matched by block and by the "
+    caption = ("Which pairs of gears do not compose? Speed with both gears exchanged over the product of the two single "
+               "exchanges, matched by block and by the "
                "other two gears" + (", the clearest pair of levels per cell" if several else "") + ". Hatched: not significant after Holm's correction. Intervals are in the CSV. "
                f"n = {min(row['pairs'] for row in data)} to {max(row['pairs'] for row in data)} matched quadruples. {host_words(run)}")
     return Drawing(figure, pd.DataFrame(data), caption)
@@ -223,7 +229,10 @@ def overview(study: Study) -> Drawing:
     _bar(figure, [0.375, 0.42 / height, 0.36, 0.12 / height], limit, "speed relative to the baseline combination")
     covered = sorted({row["workloads"] for row in data})
     coverage = f"{covered[-1]}" if len(covered) == 1 else f"{covered[0]} to {covered[-1]} (failures leave fewer)"
-    caption = (f"How fast is each combination overall? Geometric mean of matched speed ratios to the baseline combination over {coverage} of {len(run.works)} workloads, with "
-               f"{100 * (1 - study.alpha):g} % t intervals on logs (not corrected for the number of cells). Rows: scheduler and allocator; columns: collector and poller. "
-               f"Hatched: the interval contains 1. n = {min(row['pairs'] for row in data)} to {max(row['pairs'] for row in data)} pairs. {host_words(run)}")
+    caption = (f"How fast is each combination overall? Geometric mean of matched speed ratios to the baseline combination over "
+               f"{coverage} of {len(run.works)} workloads, with "
+               f"{100 * (1 - study.alpha):g} % t intervals on logs (not corrected for the number of cells). Rows: scheduler "
+               f"and allocator; columns: collector and poller. "
+               f"Hatched: the interval contains 1. n = {min(row['pairs'] for row in data)} to "
+               f"{max(row['pairs'] for row in data)} pairs. {host_words(run)}")
     return Drawing(figure, pd.DataFrame(data), caption)

@@ -50,8 +50,10 @@ def draw(study: Study) -> Drawing:
     names = run.levels["collector"]
     figure.legend(handles=[Line2D([], [], color=_hue(run, name), linewidth=1.6, label=f"collector {name}") for name in names],
                   loc="lower center", ncol=min(6, len(names)), bbox_to_anchor=(0.5, 0.02 / height))
-    caption = ("How is latency distributed, far into the tail? Percentiles on a log-nines axis, histograms merged over invocations. Thin lines: every "
-               "combination; thick: the baseline, and the best and the worst of the others at p99, with a band from the smallest to the largest invocation "
+    caption = ("How is latency distributed, far into the tail? Percentiles on a log-nines axis, histograms merged over "
+               "invocations. Thin lines: every "
+               "combination; thick: the baseline, and the best and the worst of the others at p99, with a band from the "
+               "smallest to the largest invocation "
                f"(a range, not a confidence interval). Curves end where fewer than {SUPPORT} operations lie beyond. "
                f"{n_words([len(parts) for parts in found.values()])} per curve. {host_words(run)}")
     return Drawing(figure, pd.DataFrame(data), caption)

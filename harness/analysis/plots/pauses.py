@@ -77,9 +77,12 @@ def draw(study: Study) -> Drawing:
                            Line2D([], [], marker=4, color=INK, linestyle="", markersize=5, label="longest")],
                   loc="lower center", ncol=3, bbox_to_anchor=(0.5, 0.01 / height))
     counts = [hist.total for hist in merged.values()]
-    caption = ("How long does the world stand still? Distribution of stop-the-world pauses (log axis) for each collector and workload, histograms merged over "
-               f"all combinations and invocations with that collector. Text: median, p99, number of pauses (between {min(counts):,} and {max(counts):,}). Shapes have equal "
-               f"height; they show where pauses lie, not how many there are. Marks are quantiles of the merged data; no interval is shown. {host_words(run)}")
+    caption = ("How long does the world stand still? Distribution of stop-the-world pauses (log axis) for each collector and "
+               "workload, histograms merged over "
+               f"all combinations and invocations with that collector. Text: median, p99, number of pauses (between "
+               f"{min(counts):,} and {max(counts):,}). Shapes have equal "
+               f"height; they show where pauses lie, not how many there are. Marks are quantiles of the merged data; no "
+               f"interval is shown. {host_words(run)}")
     return Drawing(figure, pd.DataFrame(data), caption)
 
 

@@ -67,8 +67,10 @@ def draw(study: Study) -> Drawing:
                           "deviation_pct": value, "load1": (cell.record.get("noise") or {}).get("load1"),
                           "steal_pct": (cell.record.get("noise") or {}).get("steal_pct")} for (cell, _), value in zip(residuals, percent)])
     spread = float(np.std(percent, ddof=1)) if len(percent) > 1 else 0.0
-    caption = (f"Did the machine drift during the run? Deviation of each invocation's headline metric from the mean of its own cell, in execution order; up is faster. "
-               f"Standard deviation {spread:.1f} %. No intervals: single observations, n = {len(percent)} invocations; none removed. {drift_words(study)} {host_words(run)}")
+    caption = (f"Did the machine drift during the run? Deviation of each invocation's headline metric from the mean of its own "
+               f"cell, in execution order; up is faster. "
+               f"Standard deviation {spread:.1f} %. No intervals: single observations, n = {len(percent)} invocations; none "
+               f"removed. {drift_words(study)} {host_words(run)}")
     return Drawing(figure, data, caption)
 
 
