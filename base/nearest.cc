@@ -32,13 +32,16 @@ std::string nearest(std::string_view word, const std::vector<std::string>& candi
   const std::string wanted = lower(word);
   std::string best;
   std::size_t best_distance = ~std::size_t{0};
+  bool best_is_prefix = false;
   for (const auto& candidate : candidates) {
     const std::string c = lower(candidate);
     std::size_t distance = edit_distance(wanted, c);
     // A prefix is what people type when they expect completion: "conc" is near "concurrent" whatever the distance says.
-    if (!wanted.empty() && c.starts_with(wanted)) distance = std::min<std::size_t>(distance, 1);
-    if (distance < best_distance) {
+    const bool prefix = !wanted.empty() && c.starts_with(wanted);
+    if (prefix) distance = std::min<std::size_t>(distance, 1);
+    if (distance < best_distance || (distance == best_distance && prefix && !best_is_prefix)) {  // "of" is an unfinished "off", not a wrong "on"
       best_distance = distance;
+      best_is_prefix = prefix;
       best = candidate;
     }
   }

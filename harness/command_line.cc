@@ -48,6 +48,7 @@ Result<CommandLine> CommandLine::parse(const Arguments& arguments, const po::opt
   } catch (const po::unknown_option& failure) {
     std::string name = failure.get_option_name();
     if (!name.starts_with("-")) name = "--" + name;
+    name = name.substr(0, name.find('='));
     return Error{fmt::format("there is no option '{}'; there is {}{}", name, fmt::join(names, ", "), did_you_mean(name, names))};
   } catch (const po::multiple_occurrences& failure) {
     return Error{fmt::format("option {} is given twice", failure.get_option_name())};
