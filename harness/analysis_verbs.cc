@@ -34,7 +34,8 @@ int analysis_verb(const std::string& verb, const Arguments& arguments) {
     const std::string& argument = arguments[i];
     help = help || argument == "--help" || argument == "-h";
     // A word right after an option that takes one is that option's value.
-    const bool value = i > 0 && arguments[i - 1].starts_with("--") && arguments[i - 1] != "--json" && arguments[i - 1].find('=') == std::string::npos;
+    const bool value = i > 0 && arguments[i - 1].starts_with("--") && arguments[i - 1] != "--json" &&
+                       arguments[i - 1].find('=') == std::string::npos;
     (argument.starts_with("-") || value || runs.size() == wanted ? rest : runs).push_back(argument);
   }
   if (!help) {
@@ -56,7 +57,11 @@ int analyse_finished_run(const std::string& run, bool json) {
     if (json && std::string(verb) == "table") continue;  // standard output belongs to the JSON
     std::fflush(stdout);
     const int code = run_analysis({verb, run});
-    if (code != 0) fmt::print(stderr, "gearbox: the analysis ({} {}) ended with exit code {}; the records are safe, repeat it with: gearbox {} {}\n", verb, run, code, verb, run);
+    if (code != 0)
+      fmt::print(stderr,
+                 "gearbox: the analysis ({} {}) ended with exit code {}; the records are safe, repeat it with: gearbox "
+                 "{} {}\n",
+                 verb, run, code, verb, run);
     if (first == 0) first = code;
   }
   if (!json) fmt::print("figures  {}/figures\nreport   {}/report.html\n", run, run);

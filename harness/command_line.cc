@@ -34,14 +34,16 @@ Result<CommandLine> CommandLine::parse(const Arguments& arguments, const po::opt
     po::positional_options_description positional;
     positional.add(kOperands, -1);
     namespace style = po::command_line_style;
-    const int how = style::unix_style & ~style::allow_guessing;  // an abbreviation that works today is ambiguous tomorrow
+    const int how =
+        style::unix_style & ~style::allow_guessing;  // an abbreviation that works today is ambiguous tomorrow
     po::store(po::command_line_parser(arguments).options(all).positional(positional).style(how).run(), line.values_);
     po::notify(line.values_);
     if (line.values_.count(kOperands) > 0) line.operands_ = line.values_[kOperands].as<std::vector<std::string>>();
     const bool open_ended = !operands.empty() && operands.back().ends_with("...");
     if (!open_ended && line.operands_.size() > operands.size())
-      return Error{fmt::format("'{}' is one word too many; {}", line.operands_[operands.size()],
-                               operands.empty() ? "it takes options only" : fmt::format("it takes {}", fmt::join(operands, " and ")))};
+      return Error{fmt::format(
+          "'{}' is one word too many; {}", line.operands_[operands.size()],
+          operands.empty() ? "it takes options only" : fmt::format("it takes {}", fmt::join(operands, " and ")))};
     for (const auto& operand : line.operands_)
       if (operand.empty()) return Error{"an empty word is not a name"};
     return line;
@@ -49,7 +51,8 @@ Result<CommandLine> CommandLine::parse(const Arguments& arguments, const po::opt
     std::string name = failure.get_option_name();
     if (!name.starts_with("-")) name = "--" + name;
     name = name.substr(0, name.find('='));
-    return Error{fmt::format("there is no option '{}'; there is {}{}", name, fmt::join(names, ", "), did_you_mean(name, names))};
+    return Error{
+        fmt::format("there is no option '{}'; there is {}{}", name, fmt::join(names, ", "), did_you_mean(name, names))};
   } catch (const po::multiple_occurrences& failure) {
     return Error{fmt::format("option {} is given twice", failure.get_option_name())};
   } catch (const po::error& failure) {
@@ -69,8 +72,10 @@ void add_gear_options(po::options_description& options) {
   add("allocator", text(), "allocator (default size_class)");
   add("collector", text(), "collector (default concurrent)");
   add("poller", text(), "poller (default epoll)");
-  add("procs", po::value<std::string>()->value_name("N"), "Ps, 1 to 256: how many goroutines run at the same time (default: one per CPU)");
-  add("runtime", po::value<std::string>()->value_name("option=value,..."), "options of the fixed part, see: gearbox describe runtime");
+  add("procs", po::value<std::string>()->value_name("N"),
+      "Ps, 1 to 256: how many goroutines run at the same time (default: one per CPU)");
+  add("runtime", po::value<std::string>()->value_name("option=value,..."),
+      "options of the fixed part, see: gearbox describe runtime");
 }
 
 Result<GearChoice> gear_choice(const CommandLine& line) {
@@ -87,13 +92,15 @@ Result<GearChoice> gear_choice(const CommandLine& line) {
     if (!procs) return procs.error();
     choice.procs = *procs;
   }
-  if (line.has("runtime") && line.text("runtime").empty()) return Error{"--runtime is empty; write --runtime stack_kib=32, or leave it out"};
+  if (line.has("runtime") && line.text("runtime").empty())
+    return Error{"--runtime is empty; write --runtime stack_kib=32, or leave it out"};
   auto runtime = make_runtime_options(line.text("runtime"));
   if (!runtime) return runtime.error();
   RuntimeOptions defaults;
   OptionView now(*runtime), before(defaults);
   choice.runtime = join_pairs(changed_options(now, before));
-  if (auto reason = why_illegal_combo(choice.combo, choice.procs)) return Error{"these gears do not fit together: " + *reason};
+  if (auto reason = why_illegal_combo(choice.combo, choice.procs))
+    return Error{"these gears do not fit together: " + *reason};
   return choice;
 }
 

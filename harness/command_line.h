@@ -1,5 +1,6 @@
-// The command line: Boost.Program_options with this project's errors. A mistake is one sentence on standard error that names the thing, what is
-// allowed and the nearest match, then how to get help, and exit code 2; nothing has been started by then.
+// The command line: Boost.Program_options with this project's errors. A mistake is one sentence on standard error that
+// names the thing, what is allowed and the nearest match, then how to get help, and exit code 2; nothing has been
+// started by then.
 #pragma once
 
 #include <boost/program_options.hpp>
@@ -20,11 +21,14 @@ inline constexpr int kExitOk = 0, kExitFailed = 1, kExitUsage = 2, kExitInterrup
 class CommandLine {
  public:
   // operands: names of what may stand without a dash, in order; the last may end in "..." to take all that is left.
-  static Result<CommandLine> parse(const Arguments& arguments, const po::options_description& options, const std::vector<std::string>& operands);
+  static Result<CommandLine> parse(const Arguments& arguments, const po::options_description& options,
+                                   const std::vector<std::string>& operands);
 
   bool has(const char* name) const { return values_.count(name) > 0 && !values_[name].defaulted(); }
   bool flag(const char* name) const { return values_[name].as<bool>(); }
-  std::string text(const char* name, const std::string& fallback = "") const { return has(name) ? values_[name].as<std::string>() : fallback; }
+  std::string text(const char* name, const std::string& fallback = "") const {
+    return has(name) ? values_[name].as<std::string>() : fallback;
+  }
   std::vector<std::string> texts(const char* name) const {
     return has(name) ? values_[name].as<std::vector<std::string>>() : std::vector<std::string>();
   }

@@ -14,9 +14,12 @@ int doctor_verb(const Arguments& arguments) {
   auto line = CommandLine::parse(arguments, options, {});
   if (!line) return usage_error("doctor", line.error());
   if (line->flag("help")) {
-    fmt::print("gearbox doctor [--json]\n\nLooks at this machine for a second: hardware, kernel, what the kernel refuses, and who else uses the CPUs.\n"
-               "green: measure. amber: differences of a few per cent may be noise. red: something else is running; times mean little now.\n"
-               "The same look is stored with every run (manifest.json).\n");
+    fmt::print(
+        "gearbox doctor [--json]\n\nLooks at this machine for a second: hardware, kernel, what the kernel refuses, and "
+        "who else uses the CPUs.\n"
+        "green: measure. amber: differences of a few per cent may be noise. red: something else is running; times mean "
+        "little now.\n"
+        "The same look is stored with every run (manifest.json).\n");
     return kExitOk;
   }
   const Machine m = look_at_machine(1'000'000'000);
@@ -24,7 +27,9 @@ int doctor_verb(const Arguments& arguments) {
     fmt::print("{}\n", to_line(machine_json(m)));
     return kExitOk;
   }
-  const auto row = [](const char* name, const std::string& value) { fmt::print("  {:<20} {}\n", name, value.empty() ? "not visible" : value); };
+  const auto row = [](const char* name, const std::string& value) {
+    fmt::print("  {:<20} {}\n", name, value.empty() ? "not visible" : value);
+  };
   fmt::print("machine\n");
   row("host", m.host);
   row("cpu", fmt::format("{}, {} cores for this process", m.cpu, m.cores));

@@ -68,7 +68,8 @@ int run_to_end(const std::vector<std::string>& arguments, const std::vector<std:
     return 127;
   }
   for (;;)
-    if (auto ended = os::wait_for(*child, 1'000'000'000)) return ended->signal == 0 ? ended->exit_code : 128 + ended->signal;
+    if (auto ended = os::wait_for(*child, 1'000'000'000))
+      return ended->signal == 0 ? ended->exit_code : 128 + ended->signal;
 }
 
 }  // namespace gearbox::harness

@@ -32,7 +32,8 @@ Json options_json(OptionSet& set) {
 void print_options(OptionSet& set) {
   const auto infos = options_of(set);
   if (infos.empty()) fmt::print("  no options\n");
-  for (const auto& info : infos) fmt::print("  {:<20} default {}, {}\n  {:<20} {}\n", info.name, info.value, info.allowed(), "", info.text);
+  for (const auto& info : infos)
+    fmt::print("  {:<20} default {}, {}\n  {:<20} {}\n", info.name, info.value, info.allowed(), "", info.text);
 }
 
 std::string options_table(OptionSet& set) {
@@ -76,13 +77,17 @@ Json list_json(const std::string& kind) {
     for (const auto& gear : gears_of(family)) {
       Json traits = Json::object();
       for (const auto& [trait, value] : gear.traits) traits[trait] = value;
-      members.push_back({{"name", gear.name}, {"summary", gear.summary}, {"default", gear.name == kDefaultGears[family]}, {"traits", traits}});
+      members.push_back({{"name", gear.name},
+                         {"summary", gear.summary},
+                         {"default", gear.name == kDefaultGears[family]},
+                         {"traits", traits}});
     }
     out[name] = members;
   }
   if (kind.empty() || kind == "workloads") {
     Json members = Json::array();
-    for (const auto& w : all_workloads()) members.push_back({{"name", w.name}, {"summary", w.summary}, {"headline", w.headline}});
+    for (const auto& w : all_workloads())
+      members.push_back({{"name", w.name}, {"summary", w.summary}, {"headline", w.headline}});
     out["workloads"] = members;
   }
   if (kind.empty() || kind == "experiments") out["experiments"] = experiment_names(root_folder());
@@ -136,14 +141,16 @@ void print_list(const std::string& kind) {
   }
 }
 
-const std::vector<std::string> kKinds = {"schedulers", "allocators", "collectors", "pollers", "workloads", "experiments", "matrix"};
+const std::vector<std::string> kKinds = {"schedulers", "allocators",  "collectors", "pollers",
+                                         "workloads",  "experiments", "matrix"};
 
-void describe(const std::string& title, const std::string& summary, const std::vector<std::pair<std::string, std::string>>& traits, OptionSet& set,
-              bool json) {
+void describe(const std::string& title, const std::string& summary,
+              const std::vector<std::pair<std::string, std::string>>& traits, OptionSet& set, bool json) {
   if (json) {
     Json facts = Json::object();
     for (const auto& [trait, value] : traits) facts[trait] = value;
-    fmt::print("{}\n", to_line({{"name", title}, {"summary", summary}, {"traits", facts}, {"options", options_json(set)}}));
+    fmt::print("{}\n",
+               to_line({{"name", title}, {"summary", summary}, {"traits", facts}, {"options", options_json(set)}}));
     return;
   }
   fmt::print("{}\n  {}\n", title, summary);
@@ -159,7 +166,8 @@ Status describe_what(const std::string& what, bool json) {
   if (what == "runtime") {
     RuntimeOptions options;
     OptionView view(options);
-    describe("runtime", "The fixed part: goroutines, stacks, safepoints, channels, timers. Set with --runtime.", {}, view, json);
+    describe("runtime", "The fixed part: goroutines, stacks, safepoints, channels, timers. Set with --runtime.", {},
+             view, json);
     return Ok{};
   }
   const std::size_t equals = what.find('=');
@@ -168,19 +176,24 @@ Status describe_what(const std::string& what, bool json) {
   std::vector<std::string> kinds(kFamilies.begin(), kFamilies.end());
   kinds.insert(kinds.end(), {"workload", "runtime"});
   if (std::find(kinds.begin(), kinds.end(), kind) == kinds.end())
-    return Error{fmt::format("cannot describe '{}'; write scheduler=gmp, with a kind of {}{}", what, fmt::join(kinds, ", "), did_you_mean(kind, kinds))};
+    return Error{fmt::format("cannot describe '{}'; write scheduler=gmp, with a kind of {}{}", what,
+                             fmt::join(kinds, ", "), did_you_mean(kind, kinds))};
   if (kind == "runtime") return Error{"there is one runtime; write: gearbox describe runtime"};
-  if (name.empty()) return Error{fmt::format("'{}' names no {}; write {}=NAME, with a name from: gearbox list {}s", what, kind, kind, kind)};
+  if (name.empty())
+    return Error{
+        fmt::format("'{}' names no {}; write {}=NAME, with a name from: gearbox list {}s", what, kind, kind, kind)};
   if (kind == "workload") {
     auto workload = find_workload(name);
     if (!workload) return workload.error();
-    describe("workload " + name, std::string(workload->summary), {{"headline", std::string(workload->headline)}}, *workload->make_params(), json);
+    describe("workload " + name, std::string(workload->summary), {{"headline", std::string(workload->headline)}},
+             *workload->make_params(), json);
     return Ok{};
   }
   const auto family = static_cast<std::size_t>(std::find(kFamilies.begin(), kFamilies.end(), kind) - kFamilies.begin());
   if (auto canonical = canonical_gear(family, name); !canonical) return canonical.error();
   for (const auto& gear : gears_of(family))
-    if (gear.name == gear_name(name)) describe(kind + " " + gear.name, gear.summary, gear.traits, *gear.make_options(), json);
+    if (gear.name == gear_name(name))
+      describe(kind + " " + gear.name, gear.summary, gear.traits, *gear.make_options(), json);
   return Ok{};
 }
 
@@ -192,14 +205,17 @@ int list_verb(const Arguments& arguments) {
   auto line = CommandLine::parse(arguments, options, {"a kind"});
   if (!line) return usage_error("list", line.error());
   if (line->flag("help")) {
-    fmt::print("gearbox list [kind] [--json]\n\nLists what there is. A kind is one of {}.\nmatrix says which gears do not go together, and why.\n",
-               fmt::join(kKinds, ", "));
+    fmt::print(
+        "gearbox list [kind] [--json]\n\nLists what there is. A kind is one of {}.\nmatrix says which gears do not go "
+        "together, and why.\n",
+        fmt::join(kKinds, ", "));
     return kExitOk;
   }
   std::string kind = line->operands().empty() ? "" : line->operands()[0];
   if (!kind.empty() && std::find(kKinds.begin(), kKinds.end(), kind + "s") != kKinds.end()) kind += "s";
   if (!kind.empty() && std::find(kKinds.begin(), kKinds.end(), kind) == kKinds.end())
-    return usage_error("list", {fmt::format("there is no kind '{}'; the kinds are {}{}", kind, fmt::join(kKinds, ", "), did_you_mean(kind, kKinds))});
+    return usage_error("list", {fmt::format("there is no kind '{}'; the kinds are {}{}", kind, fmt::join(kKinds, ", "),
+                                            did_you_mean(kind, kKinds))});
   if (line->flag("json")) {
     fmt::print("{}\n", to_line(list_json(kind)));
   } else {
@@ -214,12 +230,17 @@ int describe_verb(const Arguments& arguments) {
   auto line = CommandLine::parse(arguments, options, {"one thing to describe"});
   if (!line) return usage_error("describe", line.error());
   if (line->flag("help")) {
-    fmt::print("gearbox describe scheduler=NAME | allocator=NAME | collector=NAME | poller=NAME | workload=NAME | runtime [--json]\n\n"
-               "Shows one thing in full: what it is, its traits, and every option with its default, what is allowed, and what it does.\n");
+    fmt::print(
+        "gearbox describe scheduler=NAME | allocator=NAME | collector=NAME | poller=NAME | workload=NAME | runtime "
+        "[--json]\n\n"
+        "Shows one thing in full: what it is, its traits, and every option with its default, what is allowed, and what "
+        "it does.\n");
     return kExitOk;
   }
-  if (line->operands().empty()) return usage_error("describe", {"what? Write scheduler=gmp, workload=sieve, or runtime"});
-  if (auto described = describe_what(line->operands()[0], line->flag("json")); !described) return usage_error("describe", described.error());
+  if (line->operands().empty())
+    return usage_error("describe", {"what? Write scheduler=gmp, workload=sieve, or runtime"});
+  if (auto described = describe_what(line->operands()[0], line->flag("json")); !described)
+    return usage_error("describe", described.error());
   return kExitOk;
 }
 
@@ -229,20 +250,26 @@ int options_verb(const Arguments& arguments) {
   auto line = CommandLine::parse(arguments, options, {});
   if (!line) return usage_error("options", line.error());
   if (line->flag("help")) {
-    fmt::print("gearbox options\n\nPrints every option of every gear, workload and the runtime as a Markdown page. docs/OPTIONS.md is its output:\n"
-               "  ./gearbox options > docs/OPTIONS.md\n");
+    fmt::print(
+        "gearbox options\n\nPrints every option of every gear, workload and the runtime as a Markdown page. "
+        "docs/OPTIONS.md is its output:\n"
+        "  ./gearbox options > docs/OPTIONS.md\n");
     return kExitOk;
   }
-  std::string page = "# Options\n\nGenerated by `./gearbox options > docs/OPTIONS.md` from the declarations in the code; a test holds the two together.\n\n";
+  std::string page =
+      "# Options\n\nGenerated by `./gearbox options > docs/OPTIONS.md` from the declarations in the code; a test holds "
+      "the two together.\n\n";
   for (std::size_t family = 0; family < kFamilies.size(); ++family) {
     page += fmt::format("## {}s: `--{}=NAME:option=value,...`\n\n", kFamilies[family], kFamilies[family]);
-    for (const auto& gear : gears_of(family)) page += fmt::format("### {}\n\n{}\n\n{}", gear.name, gear.summary, options_table(*gear.make_options()));
+    for (const auto& gear : gears_of(family))
+      page += fmt::format("### {}\n\n{}\n\n{}", gear.name, gear.summary, options_table(*gear.make_options()));
   }
   RuntimeOptions runtime;
   OptionView view(runtime);
   page += "## runtime: `--runtime option=value,...`\n\n" + options_table(view);
   page += "## workloads: `--set option=value`\n\n";
-  for (const auto& w : all_workloads()) page += fmt::format("### {}\n\n{}\n\n{}", w.name, w.summary, options_table(*w.make_params()));
+  for (const auto& w : all_workloads())
+    page += fmt::format("### {}\n\n{}\n\n{}", w.name, w.summary, options_table(*w.make_params()));
   while (page.ends_with("\n\n")) page.pop_back();
   std::fwrite(page.data(), 1, page.size(), stdout);
   return kExitOk;

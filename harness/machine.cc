@@ -44,8 +44,8 @@ struct Ticks {
 Ticks machine_ticks() {
   unsigned long long v[8] = {};
   Ticks out;
-  if (std::sscanf(file_text("/proc/stat").c_str(), "cpu %llu %llu %llu %llu %llu %llu %llu %llu", &v[0], &v[1], &v[2], &v[3], &v[4], &v[5],
-                  &v[6], &v[7]) == 8) {
+  if (std::sscanf(file_text("/proc/stat").c_str(), "cpu %llu %llu %llu %llu %llu %llu %llu %llu", &v[0], &v[1], &v[2],
+                  &v[3], &v[4], &v[5], &v[6], &v[7]) == 8) {
     for (auto ticks : v) out.total += ticks;
     out.steal = v[7];
   }
@@ -63,7 +63,8 @@ std::map<int, std::pair<std::string, std::uint64_t>> process_ticks() {
     const std::size_t open = stat.find('('), close = stat.rfind(')');  // the name may hold spaces and brackets
     if (open == std::string::npos || close == std::string::npos) continue;
     unsigned long long user = 0, system = 0;
-    if (std::sscanf(stat.c_str() + close + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu", &user, &system) == 2)
+    if (std::sscanf(stat.c_str() + close + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu", &user,
+                    &system) == 2)
       out[process] = {stat.substr(open + 1, close - open - 1), user + system};
   }
   return out;
@@ -95,14 +96,20 @@ void judge(Machine& m) {
   } else if (m.load[0] > cores / 4) {
     say(1, fmt::format("load {:.2f} on {} cores", m.load[0], m.cores));
   }
-  for (const auto& b : m.busy) say(b.cpu_pct > 50 ? 2 : 1, fmt::format("process {} ({}) uses {:.0f} % of a CPU", b.process, b.name, b.cpu_pct));
-  if (m.steal_pct > 1) say(m.steal_pct > 5 ? 2 : 1, fmt::format("{:.1f} % of CPU time is stolen by other guests of this host", m.steal_pct));
-  if (m.virtualization != "none") say(1, fmt::format("a virtual machine ({}): its host's load is out of sight", m.virtualization));
-  if (!m.governor.empty() && m.governor != "performance") say(1, fmt::format("CPU governor is {}; performance gives steadier times", m.governor));
+  for (const auto& b : m.busy)
+    say(b.cpu_pct > 50 ? 2 : 1, fmt::format("process {} ({}) uses {:.0f} % of a CPU", b.process, b.name, b.cpu_pct));
+  if (m.steal_pct > 1)
+    say(m.steal_pct > 5 ? 2 : 1,
+        fmt::format("{:.1f} % of CPU time is stolen by other guests of this host", m.steal_pct));
+  if (m.virtualization != "none")
+    say(1, fmt::format("a virtual machine ({}): its host's load is out of sight", m.virtualization));
+  if (!m.governor.empty() && m.governor != "performance")
+    say(1, fmt::format("CPU governor is {}; performance gives steadier times", m.governor));
   if (m.cores < 4) say(1, fmt::format("{} cores: goroutines, kernel and harness share them", m.cores));
   if (m.aslr == 0) say(1, "address space randomisation is off: every run samples one and the same memory layout");
   if (m.io_uring != "available") say(1, "poller=io_uring will be refused: " + m.io_uring);
-  if (m.guard != "install") say(1, "this kernel has no MADV_GUARD_INSTALL: stacks use mprotect, which ends at max_map_count mappings");
+  if (m.guard != "install")
+    say(1, "this kernel has no MADV_GUARD_INSTALL: stacks use mprotect, which ends at max_map_count mappings");
   m.verdict = level == 0 ? "green" : level == 1 ? "amber" : "red";
 }
 
@@ -125,7 +132,8 @@ Machine look_at_machine(std::int64_t watch_ns) {
   m.governor = file_text("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor");
   m.thp = bracketed(file_text("/sys/kernel/mm/transparent_hugepage/enabled"));
   m.max_map_count = std::strtoull(file_text("/proc/sys/vm/max_map_count").c_str(), nullptr, 10);
-  const std::string aslr = file_text("/proc/sys/kernel/randomize_va_space"), overcommit = file_text("/proc/sys/vm/overcommit_memory");
+  const std::string aslr = file_text("/proc/sys/kernel/randomize_va_space"),
+                    overcommit = file_text("/proc/sys/vm/overcommit_memory");
   if (!aslr.empty()) m.aslr = std::atoi(aslr.c_str());
   if (!overcommit.empty()) m.overcommit = std::atoi(overcommit.c_str());
   std::sscanf(file_text("/proc/loadavg").c_str(), "%lf %lf %lf", &m.load[0], &m.load[1], &m.load[2]);
@@ -137,11 +145,13 @@ Machine look_at_machine(std::int64_t watch_ns) {
   const double seconds = static_cast<double>(os::monotonic_ns() - started) * 1e-9;
   const Ticks ticks_after = machine_ticks();
   if (ticks_after.total > ticks_before.total)
-    m.steal_pct = 100.0 * static_cast<double>(ticks_after.steal - ticks_before.steal) / static_cast<double>(ticks_after.total - ticks_before.total);
+    m.steal_pct = 100.0 * static_cast<double>(ticks_after.steal - ticks_before.steal) /
+                  static_cast<double>(ticks_after.total - ticks_before.total);
   for (const auto& [process, now] : process_ticks()) {
     const auto then = before.find(process);
     if (then == before.end() || now.second < then->second.second) continue;
-    const double pct = static_cast<double>(now.second - then->second.second) / seconds;  // 100 ticks a second: a tick is 1 %
+    const double pct =
+        static_cast<double>(now.second - then->second.second) / seconds;  // 100 ticks a second: a tick is 1 %
     if (pct > 5) m.busy.push_back({process, now.first, pct});
   }
   std::sort(m.busy.begin(), m.busy.end(), [](const auto& a, const auto& b) { return a.cpu_pct > b.cpu_pct; });

@@ -12,7 +12,8 @@ namespace {
 
 using gearbox::harness::Arguments;
 
-constexpr const char* kHelp = R"(Gearbox: the Go runtime's architecture with four exchangeable gears: scheduler, allocator, collector, poller.
+constexpr const char* kHelp =
+    R"(Gearbox: the Go runtime's architecture with four exchangeable gears: scheduler, allocator, collector, poller.
 
   gearbox sweep <experiment>     run an experiment over the combinations, then table, plots and report
   gearbox resume [run]           go on with a run that was stopped
@@ -56,9 +57,10 @@ int dispatch(const Arguments& all) {
   if (verb == "doctor") return doctor_verb(rest);
   for (const char* name : {"table", "plot", "report", "analyze", "compare"})
     if (verb == name) return analysis_verb(verb, rest);
-  const std::vector<std::string> verbs = {"sweep",   "resume",  "run",   "list",    "describe", "doctor", "table", "plot",
-                                          "report", "analyze", "compare", "options", "test",  "bench"};
-  fmt::print(stderr, "gearbox: there is no verb '{}'; there is {}{}\nHelp: gearbox --help\n", verb, fmt::join(verbs, ", "), gearbox::did_you_mean(verb, verbs));
+  const std::vector<std::string> verbs = {"sweep", "resume", "run",     "list",    "describe", "doctor", "table",
+                                          "plot",  "report", "analyze", "compare", "options",  "test",   "bench"};
+  fmt::print(stderr, "gearbox: there is no verb '{}'; there is {}{}\nHelp: gearbox --help\n", verb,
+             fmt::join(verbs, ", "), gearbox::did_you_mean(verb, verbs));
   return kExitUsage;
 }
 
@@ -67,7 +69,8 @@ int dispatch(const Arguments& all) {
 int main(int argc, char** argv) {
   try {
     return dispatch(Arguments(argv + 1, argv + argc));
-  } catch (const std::exception& failure) {  // out of memory, mostly; what users can get wrong is refused where it is read
+  } catch (
+      const std::exception& failure) {  // out of memory, mostly; what users can get wrong is refused where it is read
     fmt::print(stderr, "gearbox: {}\n", failure.what());
     return gearbox::harness::kExitFailed;
   }

@@ -22,8 +22,13 @@ std::string duration_text(double seconds) {
 }
 
 Progress::Progress(std::uint64_t total, std::uint64_t already_done, bool quiet)
-    : total_(total), at_start_(already_done), done_(already_done), terminal_(os::is_terminal(kErrors)), quiet_(quiet),
-      started_(os::monotonic_ns()), last_line_(started_) {}
+    : total_(total),
+      at_start_(already_done),
+      done_(already_done),
+      terminal_(os::is_terminal(kErrors)),
+      quiet_(quiet),
+      started_(os::monotonic_ns()),
+      last_line_(started_) {}
 
 Progress::~Progress() { clear(); }
 
@@ -46,7 +51,9 @@ void Progress::show(const std::string& now_running) {
 void Progress::draw(const std::string& now_running) {
   const double spent = static_cast<double>(os::monotonic_ns() - started_) * 1e-9;
   const std::uint64_t here = done_ - at_start_;
-  const std::string left = here == 0 ? "time left unknown yet" : duration_text(spent / static_cast<double>(here) * static_cast<double>(total_ - done_)) + " left";
+  const std::string left =
+      here == 0 ? "time left unknown yet"
+                : duration_text(spent / static_cast<double>(here) * static_cast<double>(total_ - done_)) + " left";
   const std::string bad = failed_ == 0 ? "" : fmt::format(", {} not ok", failed_);
   if (!terminal_) {
     fmt::print(stderr, "{}/{} cells{}, {}\n", done_, total_, bad, left);
@@ -55,7 +62,8 @@ void Progress::draw(const std::string& now_running) {
   const int columns = os::terminal_columns(kErrors);
   constexpr std::uint64_t kWidth = 24;
   const std::uint64_t filled = total_ == 0 ? kWidth : done_ * kWidth / total_;
-  std::string line = fmt::format("[{}{}] {}/{}{}, {}  {}", std::string(filled, '#'), std::string(kWidth - filled, '.'), done_, total_, bad, left, now_running);
+  std::string line = fmt::format("[{}{}] {}/{}{}, {}  {}", std::string(filled, '#'), std::string(kWidth - filled, '.'),
+                                 done_, total_, bad, left, now_running);
   if (static_cast<int>(line.size()) >= columns) line.resize(static_cast<std::size_t>(std::max(columns - 1, 1)));
   fmt::print(stderr, "\r\x1b[K{}", line);
   std::fflush(stderr);

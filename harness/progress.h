@@ -1,5 +1,5 @@
-// Progress: a bar with the time left on a terminal, a plain line every ten seconds elsewhere. Writes to standard error, so that standard output
-// stays clean for results. One thread.
+// Progress: a bar with the time left on a terminal, a plain line every ten seconds elsewhere. Writes to standard error,
+// so that standard output stays clean for results. One thread.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,7 @@ namespace gearbox::harness {
 class Progress {
  public:
   Progress(std::uint64_t total, std::uint64_t already_done, bool quiet);
-  ~Progress();  // takes the bar off the screen
+  ~Progress();                                // takes the bar off the screen
   void show(const std::string& now_running);  // before a cell
   void one_done(bool failed);
   // Prints a line of its own above the bar.

@@ -51,8 +51,9 @@ std::vector<std::string> folders_in(const std::string& path) {
 
 }  // namespace
 
-Result<RunDirectory> RunDirectory::create(const std::string& results, const std::string& experiment, const std::string& experiment_text,
-                                          Json manifest, const std::string& plan_text) {
+Result<RunDirectory> RunDirectory::create(const std::string& results, const std::string& experiment,
+                                          const std::string& experiment_text, Json manifest,
+                                          const std::string& plan_text) {
   RunDirectory run;
   std::string run_id;
   for (std::uint64_t salt = 0;; ++salt) {
@@ -61,7 +62,9 @@ Result<RunDirectory> RunDirectory::create(const std::string& results, const std:
     std::error_code failure;
     fs::create_directories(fs::path(run.path_).parent_path(), failure);
     if (!failure && fs::create_directory(run.path_, failure)) break;
-    if (failure || salt > 100) return Error{fmt::format("cannot make the folder {}: {}", run.path_, failure ? failure.message() : "it exists"), failure.value()};
+    if (failure || salt > 100)
+      return Error{fmt::format("cannot make the folder {}: {}", run.path_, failure ? failure.message() : "it exists"),
+                   failure.value()};
   }
   auto lock = lock_run(run.path_);
   if (!lock) return lock.error();
@@ -70,7 +73,8 @@ Result<RunDirectory> RunDirectory::create(const std::string& results, const std:
   run.manifest_ = std::move(manifest);
   std::error_code failure;
   fs::create_directory(run.path_ + "/blobs", failure);
-  if (failure) return Error{fmt::format("cannot make the folder {}/blobs: {}", run.path_, failure.message()), failure.value()};
+  if (failure)
+    return Error{fmt::format("cannot make the folder {}/blobs: {}", run.path_, failure.message()), failure.value()};
   // The manifest comes last: a directory that has one is complete.
   for (const auto& [name, text] : {std::pair<std::string, std::string>{"experiment.toml", experiment_text},
                                    {"plan.jsonl", plan_text},
@@ -119,7 +123,8 @@ Status RunDirectory::read_plan() {
     if (!json) return json.error();
     auto cell = cell_from_json(*json, where);
     if (!cell) return cell.error();
-    if (cell->seq != plan_.size()) return Error{fmt::format("{}: seq is {} and should be {}", where, cell->seq, plan_.size())};
+    if (cell->seq != plan_.size())
+      return Error{fmt::format("{}: seq is {} and should be {}", where, cell->seq, plan_.size())};
     plan_.push_back(std::move(*cell));
     at = end + 1;
   }
@@ -148,7 +153,9 @@ Status RunDirectory::read_records() {
       repaired_ = true;
       return os::truncate_file(file, at);
     }
-    if (!whole) return Error{fmt::format("{}: not a record, and not the last line: the file is damaged{}", where, json ? "" : ": " + json.error().message)};
+    if (!whole)
+      return Error{fmt::format("{}: not a record, and not the last line: the file is damaged{}", where,
+                               json ? "" : ": " + json.error().message)};
     auto& state = done_[(*json)["seq"].get<std::uint64_t>()];
     ++state.attempts;
     state.status = (*json)["status"].get<std::string>();
@@ -162,7 +169,8 @@ Status RunDirectory::append(const CellOutcome& outcome) {
   const std::uint64_t seq = record["seq"].get<std::uint64_t>(), attempt = record["attempt"].get<std::uint64_t>();
   if (record["status"] != "ok") {
     const std::string blob = fmt::format("{}/blobs/{}-{}", path_, seq, attempt);
-    for (const auto& [suffix, text] : {std::pair<std::string, const std::string&>{".stdout", outcome.output}, {".stderr", outcome.errors}})
+    for (const auto& [suffix, text] :
+         {std::pair<std::string, const std::string&>{".stdout", outcome.output}, {".stderr", outcome.errors}})
       if (auto written = os::replace_file(blob + suffix, text); !written) return written.error();
   }
   if (auto written = os::append_line(cells_, to_line(record), path_ + "/cells.jsonl"); !written) return written.error();
@@ -200,7 +208,8 @@ Result<std::string> find_run(const std::string& results, const std::string& name
   if (!newest.empty()) return newest;
   if (name.empty()) return Error{fmt::format("there is no run in {} yet; make one: gearbox sweep quickstart", results)};
   return Error{fmt::format("there is no run '{}': not a run directory, and in {} there is {}{}", name, results,
-                           experiments.empty() ? "nothing" : fmt::format("{}", fmt::join(experiments, ", ")), did_you_mean(name, candidates))};
+                           experiments.empty() ? "nothing" : fmt::format("{}", fmt::join(experiments, ", ")),
+                           did_you_mean(name, candidates))};
 }
 
 }  // namespace gearbox::harness

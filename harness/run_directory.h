@@ -1,4 +1,5 @@
-// RunDirectory: results/<experiment>/<run-id>/ on disk (docs/RECORDS.md). One writer at a time, kept out by a lock that dies with its process.
+// RunDirectory: results/<experiment>/<run-id>/ on disk (docs/RECORDS.md). One writer at a time, kept out by a lock that
+// dies with its process.
 #pragma once
 
 #include <cstdint>
@@ -21,10 +22,10 @@ struct SeqState {
 
 class RunDirectory {
  public:
-  // Makes a new directory below `results`/<experiment>, locked, with the experiment's text, the manifest and the plan in it, and points `latest`
-  // at it. manifest gets its "run_id".
-  static Result<RunDirectory> create(const std::string& results, const std::string& experiment, const std::string& experiment_text,
-                                     Json manifest, const std::string& plan_text);
+  // Makes a new directory below `results`/<experiment>, locked, with the experiment's text, the manifest and the plan
+  // in it, and points `latest` at it. manifest gets its "run_id".
+  static Result<RunDirectory> create(const std::string& results, const std::string& experiment,
+                                     const std::string& experiment_text, Json manifest, const std::string& plan_text);
   // Opens and locks an existing one, cuts a half-written last line off cells.jsonl, and reads plan and records.
   // Error: not a run directory, another runner holds it, or a file is damaged beyond its last line.
   static Result<RunDirectory> open(const std::string& path);
@@ -35,8 +36,8 @@ class RunDirectory {
   const std::map<std::uint64_t, SeqState>& done() const { return done_; }
   bool repaired() const { return repaired_; }  // open() cut a half-written line off
 
-  // Writes the outcome: the blobs first when it is not ok, then the line. After an Error (a full disk) the file holds whole lines only, and this
-  // attempt is not in it.
+  // Writes the outcome: the blobs first when it is not ok, then the line. After an Error (a full disk) the file holds
+  // whole lines only, and this attempt is not in it.
   Status append(const CellOutcome& outcome);
   // Replaces the manifest with one that has the key set.
   Status set_in_manifest(const std::string& key, Json value);
@@ -53,8 +54,8 @@ class RunDirectory {
   bool repaired_ = false;
 };
 
-// A run as users name it: a path to a run directory, an experiment's name (its latest run), <experiment>/<run-id>, a run-id, or "" for the newest run
-// of all. Error: says what there is.
+// A run as users name it: a path to a run directory, an experiment's name (its latest run), <experiment>/<run-id>, a
+// run-id, or "" for the newest run of all. Error: says what there is.
 Result<std::string> find_run(const std::string& results, const std::string& name);
 
 }  // namespace gearbox::harness

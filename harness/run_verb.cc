@@ -5,8 +5,8 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <iterator>
 #include <iostream>
+#include <iterator>
 
 #include "base/os/clock.h"
 #include "base/os/file.h"
@@ -42,12 +42,15 @@ std::string amount_text(double value, const std::string& unit) {
 }
 
 void print_record(const Json& r, const Cell& cell) {
-  fmt::print("{} on {}, {} P: {}\n", cell.workload, fmt::join(cell.combo, " / "), cell.procs, r["status"].get<std::string>());
+  fmt::print("{} on {}, {} P: {}\n", cell.workload, fmt::join(cell.combo, " / "), cell.procs,
+             r["status"].get<std::string>());
   if (r["reason"].is_string()) fmt::print("  reason      {}\n", r["reason"].get<std::string>());
   for (const auto& c : r["checks"])
-    fmt::print("  check       {}: {} ({})\n", c["name"].get<std::string>(), c["ok"] == true ? "ok" : "WRONG", c["detail"].get<std::string>());
+    fmt::print("  check       {}: {} ({})\n", c["name"].get<std::string>(), c["ok"] == true ? "ok" : "WRONG",
+               c["detail"].get<std::string>());
   for (const auto& m : r["metrics"]) {
-    const std::string value = m["value"].is_number() ? amount_text(m["value"].get<double>(), m["unit"].get<std::string>()) : "not a number";
+    const std::string value =
+        m["value"].is_number() ? amount_text(m["value"].get<double>(), m["unit"].get<std::string>()) : "not a number";
     fmt::print("  {:<11} {}\n", m["name"].get<std::string>(), value);
   }
   for (const auto& h : r["hists"]) {
@@ -97,11 +100,13 @@ Result<RunRequest> read_request(const CommandLine& line) {
   cell.procs = gears->procs;
   cell.runtime = gears->runtime;
   const auto infos = options_of(**params);
-  const bool serves = std::any_of(infos.begin(), infos.end(), [](const auto& i) { return i.name == "serve" && i.value == "on"; });
+  const bool serves =
+      std::any_of(infos.begin(), infos.end(), [](const auto& i) { return i.name == "serve" && i.value == "on"; });
   if (serves) request.limits.timeout_s = 0;  // a server runs until it is told to stop
-  for (const auto& [name, into, range] : {std::tuple<const char*, std::uint64_t*, Range>{"timeout", &request.limits.timeout_s, {0, 86400}},
-                                          {"mem-limit", &request.limits.mem_limit_mib, {0, 1 << 30}},
-                                          {"repeat", &request.repeat, {1, 10000}}}) {
+  for (const auto& [name, into, range] :
+       {std::tuple<const char*, std::uint64_t*, Range>{"timeout", &request.limits.timeout_s, {0, 86400}},
+        {"mem-limit", &request.limits.mem_limit_mib, {0, 1 << 30}},
+        {"repeat", &request.repeat, {1, 10000}}}) {
     if (!line.has(name)) continue;
     auto number = parse_integer(line.text(name), range, std::string("--") + name);
     if (!number) return number.error();
@@ -130,10 +135,13 @@ int run_verb(const Arguments& arguments) {
   po::options_description options("Options");
   add_gear_options(options);
   auto add = options.add_options();
-  add("set", po::value<std::vector<std::string>>()->value_name("name=value"), "a parameter of the workload, see: gearbox describe workload=NAME; may be repeated");
+  add("set", po::value<std::vector<std::string>>()->value_name("name=value"),
+      "a parameter of the workload, see: gearbox describe workload=NAME; may be repeated");
   add("repeat", po::value<std::string>()->value_name("N"), "run it N times, each in a new process (default 1)");
-  add("timeout", po::value<std::string>()->value_name("S"), "end it after S seconds; 0: never (default 120; never for a server with serve=on)");
-  add("mem-limit", po::value<std::string>()->value_name("MIB"), "end it when it uses more memory than this; 0: no limit (default)");
+  add("timeout", po::value<std::string>()->value_name("S"),
+      "end it after S seconds; 0: never (default 120; never for a server with serve=on)");
+  add("mem-limit", po::value<std::string>()->value_name("MIB"),
+      "end it when it uses more memory than this; 0: no limit (default)");
   add("boot-trace", po::bool_switch(), "print each step of the boot with its time");
   add("json", po::bool_switch(), "one line of JSON per run, as in cells.jsonl (docs/RECORDS.md)");
   add("help,h", po::bool_switch(), "this text");

@@ -22,12 +22,16 @@ Result<std::string> own_build_id() {
   return short_hash(*text);
 }
 
-Json make_manifest(const Experiment& experiment, const Plan& plan, const std::string& build_id, const std::string& root) {
+Json make_manifest(const Experiment& experiment, const Plan& plan, const std::string& build_id,
+                   const std::string& root) {
   Json workloads = Json::array(), illegal = Json::array(), factors = Json::object(), baseline = Json::object();
   for (const auto& work : experiment.workloads) {
     auto entry = find_workload(work.name);
     GEARBOX_REQUIRE(entry.ok(), "{}", entry.error().message);
-    workloads.push_back({{"name", work.name}, {"params", json_of(work.params)}, {"headline", entry->headline}, {"summary", entry->summary}});
+    workloads.push_back({{"name", work.name},
+                         {"params", json_of(work.params)},
+                         {"headline", entry->headline},
+                         {"summary", entry->summary}});
   }
   for (std::size_t i = 0; i < kFamilies.size(); ++i) {
     factors[std::string(kFamilies[i])] = experiment.levels[i];
@@ -39,7 +43,8 @@ Json make_manifest(const Experiment& experiment, const Plan& plan, const std::st
     illegal.push_back({{"combo", combo}, {"reason", one.reason}});
   }
   const std::string commit = captured_line({"/usr/bin/git", "-C", root, "rev-parse", "HEAD"});
-  const std::string changes = captured_line({"/usr/bin/git", "-C", root, "status", "--porcelain", "--untracked-files=no"});
+  const std::string changes =
+      captured_line({"/usr/bin/git", "-C", root, "status", "--porcelain", "--untracked-files=no"});
   return {{"schema", 1},
           {"experiment", experiment.name},
           {"question", experiment.question},
@@ -74,7 +79,8 @@ Result<SweepEnd> run_plan(RunDirectory& run, const CellRunner& runner, std::uint
     return state != run.done().end() && state->second.status != "infra";
   };
   const auto& plan = run.plan();
-  const auto already = static_cast<std::uint64_t>(std::count_if(plan.begin(), plan.end(), [&](const Cell& c) { return finished(c.seq); }));
+  const auto already = static_cast<std::uint64_t>(
+      std::count_if(plan.begin(), plan.end(), [&](const Cell& c) { return finished(c.seq); }));
   {
     Progress progress(plan.size(), already, quiet);
     bool told = false;
@@ -93,8 +99,8 @@ Result<SweepEnd> run_plan(RunDirectory& run, const CellRunner& runner, std::uint
         break;
       }
       if (auto written = run.append(outcome); !written) {
-        return Error{fmt::format("{}. The run keeps its {} finished cells; make room and go on with: gearbox resume {}", written.error().message,
-                                 run.done().size(), run.path()),
+        return Error{fmt::format("{}. The run keeps its {} finished cells; make room and go on with: gearbox resume {}",
+                                 written.error().message, run.done().size(), run.path()),
                      written.error().error_number};
       }
       ++end.ran;
@@ -102,8 +108,10 @@ Result<SweepEnd> run_plan(RunDirectory& run, const CellRunner& runner, std::uint
       const bool failed = status != "ok" && status != "unsupported";
       progress.one_done(failed);
       if (failed || (status == "unsupported" && !told)) {
-        told = told || status == "unsupported";  // a refused poller is refused in a quarter of the cells; once is enough
-        progress.note(fmt::format("{} {}: {}: {}", cell.workload, fmt::join(cell.combo, "/"), status, outcome.record["reason"].get<std::string>()));
+        told =
+            told || status == "unsupported";  // a refused poller is refused in a quarter of the cells; once is enough
+        progress.note(fmt::format("{} {}: {}: {}", cell.workload, fmt::join(cell.combo, "/"), status,
+                                  outcome.record["reason"].get<std::string>()));
       }
     }
   }

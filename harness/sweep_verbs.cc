@@ -49,7 +49,8 @@ void print_plan(const Experiment& experiment, const Plan& plan, bool json) {
   const std::size_t per_block = plan.cells.size() / experiment.blocks;
   fmt::print("{}: {} cells = {} blocks of {}\n", experiment.name, plan.cells.size(), experiment.blocks, per_block);
   fmt::print("  question    {}\n  hypothesis  {}\n", experiment.question, experiment.hypothesis);
-  for (std::size_t i = 0; i < kFamilies.size(); ++i) fmt::print("  {:<11} {}\n", kFamilies[i], fmt::join(experiment.levels[i], ", "));
+  for (std::size_t i = 0; i < kFamilies.size(); ++i)
+    fmt::print("  {:<11} {}\n", kFamilies[i], fmt::join(experiment.levels[i], ", "));
   fmt::print("  {:<11} {}\n", "procs", fmt::join(experiment.procs, ", "));
   for (const auto& work : experiment.workloads) fmt::print("  workload    {} {}\n", work.name, join_pairs(work.params));
   for (const auto& one : plan.illegal) fmt::print("  not run     {}: {}\n", fmt::join(one.combo, "/"), one.reason);
@@ -67,11 +68,13 @@ int finish(RunDirectory run, const CellLimits& limits, std::uint64_t seed, bool 
   }
   const std::string path = run.path();
   if (end->interrupted) {
-    fmt::print(stderr, "Stopped: {} of {} cells are done. Go on with: gearbox resume {}\n", run.done().size(), run.plan().size(), path);
+    fmt::print(stderr, "Stopped: {} of {} cells are done. Go on with: gearbox resume {}\n", run.done().size(),
+               run.plan().size(), path);
     return kExitInterrupted;
   }
   if (!json) {
-    fmt::print(stderr, "{} cells: {} ok, {} unsupported, {} failed\n", run.plan().size(), end->ok, end->unsupported, end->failed);
+    fmt::print(stderr, "{} cells: {} ok, {} unsupported, {} failed\n", run.plan().size(), end->ok, end->unsupported,
+               end->failed);
     if (end->failed > 0) fmt::print(stderr, "What the failed cells printed is in {}/blobs\n", path);
   }
   const int analysis = analyse_finished_run(path, json);
@@ -94,8 +97,9 @@ int sweep_with(const CommandLine& line) {
   if (!path) return usage_error("sweep", path.error());
   auto experiment = load_experiment(*path);
   if (!experiment) return usage_error("sweep", experiment.error());
-  for (const auto& [name, into, range] : {std::tuple<const char*, std::uint64_t*, Range>{"blocks", &experiment->blocks, {1, 1000}},
-                                          {"seed", &experiment->seed, {0, INT64_MAX}}}) {
+  for (const auto& [name, into, range] :
+       {std::tuple<const char*, std::uint64_t*, Range>{"blocks", &experiment->blocks, {1, 1000}},
+        {"seed", &experiment->seed, {0, INT64_MAX}}}) {
     if (!line.has(name)) continue;
     auto number = parse_integer(line.text(name), range, std::string("--") + name);
     if (!number) return usage_error("sweep", number.error());
@@ -125,7 +129,8 @@ int sweep_with(const CommandLine& line) {
   }
   if (!json) {
     fmt::print(stderr, "{}: {} cells into {}\n", experiment->name, plan->cells.size(), run->path());
-    for (const auto& one : plan->illegal) fmt::print(stderr, "not run: {}: {}\n", fmt::join(one.combo, "/"), one.reason);
+    for (const auto& one : plan->illegal)
+      fmt::print(stderr, "not run: {}: {}\n", fmt::join(one.combo, "/"), one.reason);
     const Json& machine = run->manifest()["machine"];
     fmt::print(stderr, "machine: {}\n", machine["verdict"].get<std::string>());
     for (const auto& reason : machine["verdict_reasons"]) fmt::print(stderr, "  {}\n", reason.get<std::string>());
@@ -144,7 +149,8 @@ int sweep_verb(const Arguments& arguments) {
   auto add = options.add_options();
   add("blocks", po::value<std::string>()->value_name("N"), "blocks to run, in place of the file's number");
   add("seed", po::value<std::string>()->value_name("N"), "seed of the order inside the blocks, in place of the file's");
-  add("only", po::value<std::string>()->value_name("FILTER"), "only cells that match: key=value joined by &, e.g. 'workload=sieve & poller=epoll'");
+  add("only", po::value<std::string>()->value_name("FILTER"),
+      "only cells that match: key=value joined by &, e.g. 'workload=sieve & poller=epoll'");
   add("dry-run", po::bool_switch(), "show what would run, with --json the plan itself, and stop");
   add("out", po::value<std::string>()->value_name("DIR"), "results folder (default: results/ in the repository)");
   add("json", po::bool_switch(), "no progress; at the end one JSON object");
@@ -162,7 +168,8 @@ int resume_verb(const Arguments& arguments) {
   po::options_description options("Options");
   auto add = options.add_options();
   add("force", po::bool_switch(), "go on although the binary has changed");
-  add("out", po::value<std::string>()->value_name("DIR"), "results folder in which to look for the run (default: results/ in the repository)");
+  add("out", po::value<std::string>()->value_name("DIR"),
+      "results folder in which to look for the run (default: results/ in the repository)");
   add("json", po::bool_switch(), "no progress; at the end one JSON object");
   add("help,h", po::bool_switch(), "this text");
   auto line = CommandLine::parse(arguments, options, {"one run"});
@@ -197,7 +204,8 @@ int resume_verb(const Arguments& arguments) {
   if (begun_with != *build_id) {
     if (!line->flag("force")) {
       fmt::print(stderr,
-                 "gearbox resume: {} was begun with build {}, and this is build {}. Begin anew with `gearbox sweep`, check the old state out, or go on "
+                 "gearbox resume: {} was begun with build {}, and this is build {}. Begin anew with `gearbox sweep`, "
+                 "check the old state out, or go on "
                  "with --force\n",
                  *path, begun_with, *build_id);
       return kExitFailed;
