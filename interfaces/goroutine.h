@@ -65,6 +65,8 @@ struct alignas(64) G {
   bool goexit = false;
   std::uint64_t parent_id = 0;
   void* creator_pc = nullptr;
+  const void* making = nullptr;                     // `checked` builds: the heap object under construction, and its type
+  const void* making_type = nullptr;
 };
 
 // An intrusive first-in first-out list through G::next. Not thread-safe.

@@ -13,6 +13,7 @@ namespace gearbox {
 class World;
 class Collector;
 class Allocator;
+struct Heap;
 
 inline constexpr std::size_t kMaxPs = 256;
 inline constexpr std::size_t kMaxMs = 4096;  // Ms are made when all others block; an M is kept until the runtime ends
@@ -84,6 +85,7 @@ struct alignas(128) P {
   M* m = nullptr;                           // the owner, null when idle
   World* world = nullptr;
   Collector* collector = nullptr;
+  const Heap* heap = nullptr;
   std::atomic<PStatus> status{PStatus::kIdle};
   std::uint32_t schedule_tick = 0;          // counts picks; read by sysmon without a lock
   void* scheduler_data = nullptr;           // the policy's own

@@ -1,0 +1,111 @@
+#include "base/os/disk.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+
+#include "base/os/file.h"
+
+namespace gearbox::os {
+namespace {
+
+Result<Descriptor> open_file(const std::string& path, int flags) {
+  for (;;) {
+    const int fd = ::open(path.c_str(), flags | O_CLOEXEC, 0644);
+    if (fd >= 0) return Descriptor(fd);
+    if (errno != EINTR) return os_error("opening " + path, errno);
+  }
+}
+
+}  // namespace
+
+Descriptor& Descriptor::operator=(Descriptor&& other) noexcept {
+  if (this != &other) {
+    if (fd_ >= 0) ::close(fd_);
+    fd_ = other.fd_;
+    other.fd_ = -1;
+  }
+  return *this;
+}
+Descriptor::~Descriptor() {
+  if (fd_ >= 0) ::close(fd_);
+}
+
+Result<Descriptor> open_for_reading(const std::string& path) { return open_file(path, O_RDONLY); }
+Result<Descriptor> create_file(const std::string& path) { return open_file(path, O_RDWR | O_CREAT | O_TRUNC); }
+Result<Descriptor> open_for_appending(const std::string& path) { return open_file(path, O_WRONLY | O_CREAT | O_APPEND); }
+
+Status append_line(const Descriptor& file, std::string_view line, const std::string& path) {
+  const std::uint64_t before = size_of(file);
+  std::string text(line);
+  text += '\n';
+  int error = write_all(file.fd(), text.data(), text.size());
+  if (error == 0 && ::fsync(file.fd()) != 0) error = errno;
+  if (error == 0) return Ok{};
+  Error out = os_error("writing " + path, error);
+  if (::ftruncate(file.fd(), static_cast<off_t>(before)) != 0) out.message += "; the half-written line could not be removed";
+  return out;
+}
+
+Status replace_file(const std::string& path, std::string_view text) {
+  const std::string temporary = path + ".new";
+  auto file = create_file(temporary);
+  if (!file) return file.error();
+  int error = write_all(file->fd(), text.data(), text.size());
+  if (error == 0 && ::fsync(file->fd()) != 0) error = errno;
+  if (error == 0 && ::rename(temporary.c_str(), path.c_str()) != 0) error = errno;
+  if (error == 0) return Ok{};
+  ::unlink(temporary.c_str());
+  return os_error("writing " + path, error);
+}
+
+Status truncate_file(const std::string& path, std::uint64_t bytes) {
+  if (::truncate(path.c_str(), static_cast<off_t>(bytes)) != 0) return os_error("truncating " + path, errno);
+  return Ok{};
+}
+
+std::uint64_t size_of(const Descriptor& file) noexcept {
+  struct stat facts {};
+  return ::fstat(file.fd(), &facts) == 0 ? static_cast<std::uint64_t>(facts.st_size) : 0;
+}
+
+std::string read_part(const Descriptor& file, std::uint64_t offset, std::size_t limit) {
+  std::string out(limit, '\0');
+  std::size_t have = 0;
+  while (have < limit) {
+    const ssize_t n = ::pread(file.fd(), out.data() + have, limit - have, static_cast<off_t>(offset + have));
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) break;
+    have += static_cast<std::size_t>(n);
+  }
+  out.resize(have);
+  return out;
+}
+
+Result<Descriptor> lock_file(const std::string& path) {
+  auto file = open_file(path, O_RDWR | O_CREAT);
+  if (!file) return file.error();
+  if (::flock(file->fd(), LOCK_EX | LOCK_NB) != 0) return os_error("locking " + path, errno);
+  return file;
+}
+
+Result<std::string> make_temporary_folder(const std::string& prefix) {
+  const char* base = std::getenv("TMPDIR");
+  std::string path = (base != nullptr && *base != '\0' ? std::string(base) : std::string("/tmp")) + "/" + prefix + "XXXXXX";
+  if (::mkdtemp(path.data()) == nullptr) return os_error("making the folder " + path, errno);
+  return path;
+}
+
+Status replace_link(const std::string& target, const std::string& path) {
+  const std::string temporary = path + ".new";
+  ::unlink(temporary.c_str());
+  if (::symlink(target.c_str(), temporary.c_str()) != 0) return os_error("making the link " + temporary, errno);
+  if (::rename(temporary.c_str(), path.c_str()) != 0) return os_error("renaming the link " + path, errno);
+  return Ok{};
+}
+
+}  // namespace gearbox::os

@@ -1,0 +1,55 @@
+// Child processes: start one with exactly the environment, folder and descriptors it should have, wait for it with a deadline, and end its
+// whole group. Used by the harness, one child at a time per waiting thread.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+
+namespace gearbox::os {
+
+struct SpawnRequest {
+  std::vector<std::string> arguments;    // [0] is the path of the program; no search on PATH
+  std::vector<std::string> environment;  // "NAME=value", the whole of it
+  std::string folder;                    // working directory; empty: the caller's
+  int input = -1, output = -1, errors = -1, extra = -1;  // descriptors to become 0, 1, 2 and 3; -1: 0..2 inherited, 3 closed
+  bool own_group = true;                 // a process group of its own, so that its children can be ended with it
+};
+
+// Starts the program; signal mask and dispositions are reset. The caller must reap it with wait_for(). Error: the program cannot be started.
+Result<pid_t> spawn(const SpawnRequest& request);
+
+struct Ended {
+  int exit_code = 0;  // meaningful when signal == 0
+  int signal = 0;
+  std::int64_t user_ns = 0, system_ns = 0;
+  std::uint64_t max_rss_bytes = 0;  // the kernel counts the parent's pages at the time of the start, too
+  std::int64_t minor_faults = 0, major_faults = 0, voluntary_switches = 0, involuntary_switches = 0;
+};
+// Waits at most timeout_ns for the child to end and reaps it. nullopt: still running, or a signal handler ran here.
+std::optional<Ended> wait_for(pid_t child, std::int64_t timeout_ns);
+
+// Sends a signal to the group that `leader` leads. A group that is gone already is no error.
+void signal_group(pid_t leader, int signal) noexcept;
+// Only the process itself.
+void signal_process(pid_t process, int signal) noexcept;
+
+// Makes the kernel kill this process when its parent dies. Returns false when the parent is dead already.
+bool die_with_parent() noexcept;
+
+// Counts SIGINT, SIGTERM and SIGHUP from the first call on, in place of dying from them. Process-wide.
+void count_interrupts();
+int interrupts() noexcept;
+int last_interrupt() noexcept;  // the signal's number, 0 when none came
+
+std::uint64_t resident_bytes_of(pid_t process) noexcept;  // 0 when it is gone
+std::string own_executable();
+bool is_terminal(int fd) noexcept;
+int terminal_columns(int fd) noexcept;  // 80 when unknown
+
+}  // namespace gearbox::os

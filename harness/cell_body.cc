@@ -1,0 +1,122 @@
+// What happens inside a cell's process: boot, workload, result. A process that dies on the way leaves no result, and the parent says how it died.
+#include <fmt/format.h>
+
+#include <cerrno>
+#include <cmath>
+
+#include "base/os/clock.h"
+#include "base/os/file.h"
+#include "base/os/memory.h"
+#include "harness/cell.h"
+
+namespace gearbox::harness {
+namespace {
+
+Json metric_json(const std::string& name, const std::string& unit, const std::string& better, double value) {
+  Json out = {{"name", name}, {"unit", unit}, {"better", better}};
+  out["value"] = std::isfinite(value) ? Json(value) : Json(nullptr);
+  return out;
+}
+
+Json hist_json(const std::string& name, const std::string& unit, const Histogram& h) {
+  Json percentiles = Json::array(), buckets = Json::array();
+  for (double p : {50.0, 90.0, 99.0, 99.9, 99.99, 99.999}) percentiles.push_back(Json::array({p, h.percentile(p)}));
+  for (const auto& b : h.buckets()) buckets.push_back(Json::array({b.lower, b.upper, b.count}));
+  return {{"name", name},    {"unit", unit},    {"count", h.count()},         {"sum", h.sum()},
+          {"min", h.min()},  {"max", h.max()},  {"percentiles", percentiles}, {"buckets", buckets}};
+}
+
+// A machine that runs out of something is a failed cell; a machine that says no to a gear is an unsupported one.
+bool is_shortage(int error_number) {
+  return error_number == ENOMEM || error_number == EAGAIN || error_number == EMFILE || error_number == ENFILE || error_number == ENOSPC;
+}
+
+Json measure(const RunStats& stats, const Report& report, std::int64_t wall_ns, std::int64_t cpu_ns) {
+  Json out = Json::object();
+  std::string failed;
+  Json checks = Json::array(), metrics = Json::array(), hists = Json::array(), counters = Json::object();
+  for (const auto& check : report.checks) {
+    checks.push_back({{"name", check.name}, {"ok", check.ok}, {"detail", check.detail}});
+    if (!check.ok) failed += fmt::format("{}{}: {}", failed.empty() ? "" : "; ", check.name, check.detail);
+  }
+  if (report.checks.empty()) failed = "the workload made no check of its answer";
+  for (const auto& counter : stats.counters) counters[counter.name] = counter.value;
+  // A wrong answer has no time: metrics and histograms of such a cell must not reach a plot.
+  if (failed.empty()) {
+    for (const auto& m : report.metrics) metrics.push_back(metric_json(m.name, m.unit, m.better, m.value));
+    metrics.push_back(metric_json("wall", "s", "lower", static_cast<double>(wall_ns) * 1e-9));
+    metrics.push_back(metric_json("cpu", "s", "lower", static_cast<double>(cpu_ns) * 1e-9));
+    metrics.push_back(metric_json("peak_rss", "bytes", "lower", static_cast<double>(os::peak_resident_bytes())));
+    metrics.push_back(metric_json("gc_cycles", "cycles", "lower", static_cast<double>(stats.gc_cycles)));
+    metrics.push_back(metric_json("gc_cpu", "s", "lower", static_cast<double>(stats.gc_cpu_ns) * 1e-9));
+    metrics.push_back(metric_json("allocated", "bytes", "lower", static_cast<double>(stats.allocated_bytes)));
+    for (const auto& h : report.hists) hists.push_back(hist_json(h.name, h.unit, h.histogram));
+    if (stats.gc_pause_ns.count() > 0) hists.push_back(hist_json("gc_pause", "ns", stats.gc_pause_ns));
+    if (stats.time_to_stop_ns.count() > 0) hists.push_back(hist_json("time_to_stop", "ns", stats.time_to_stop_ns));
+  }
+  out["status"] = failed.empty() ? "ok" : "check_failed";
+  out["reason"] = failed.empty() ? Json(nullptr) : Json(failed);
+  out["metrics"] = metrics;
+  out["hists"] = hists;
+  out["counters"] = counters;
+  out["checks"] = checks;
+  out["guard"] = stats.guard_kind;
+  return out;
+}
+
+Result<Json> run_spec(const std::string& spec_text) {
+  auto json = parse_json(spec_text, "the cell's spec");
+  if (!json) return json.error();
+  auto cell = cell_from_json(*json, "the cell's spec");
+  if (!cell) return cell.error();
+  auto workload = find_workload(cell->workload);
+  if (!workload) return workload.error();
+  auto params = make_params(*workload, cell->params);
+  if (!params) return params.error();
+  auto gears = make_gear_set(cell->combo);
+  if (!gears) return gears.error();
+  auto options = make_runtime_options(cell->runtime);
+  if (!options) return options.error();
+  options->procs = cell->procs;
+  options->trace = json->contains("boot_trace") && (*json)["boot_trace"] == true;
+
+  OptionView runtime_view(*options);
+  Json effective = {{"scheduler", effective_json(*gears->scheduler_options)},
+                    {"allocator", effective_json(*gears->allocator_options)},
+                    {"collector", effective_json(*gears->collector_options)},
+                    {"poller", effective_json(*gears->poller_options)},
+                    {"runtime", effective_json(runtime_view)},
+                    {"params", effective_json(**params)}};
+
+  Report report;
+  const std::int64_t wall_before = os::monotonic_ns(), cpu_before = os::process_cpu_ns();
+  auto stats = run_program(*options, *gears, [&] { workload->run(**params, report); });
+  const std::int64_t wall_ns = os::monotonic_ns() - wall_before, cpu_ns = os::process_cpu_ns() - cpu_before;
+  Json out;
+  if (stats) {
+    out = measure(*stats, report, wall_ns, cpu_ns);
+  } else {
+    out["status"] = is_shortage(stats.error().error_number) ? "exit" : "unsupported";
+    out["reason"] = stats.error().message;
+  }
+  out["effective"] = effective;
+  return out;
+}
+
+}  // namespace
+
+int run_cell_body(const std::string& spec_text, int result_fd) {
+  auto result = run_spec(spec_text);
+  if (!result) {  // the parent has checked all this; a spec written by hand gets the same sentence
+    fmt::print(stderr, "gearbox cell: {}\n", result.error().message);
+    return 2;
+  }
+  const std::string line = to_line(*result) + "\n";
+  if (int error = os::write_all(result_fd, line.data(), line.size()); error != 0) {
+    fmt::print(stderr, "gearbox cell: {}\n", os_error("writing the result", error).message);
+    return 1;
+  }
+  return (*result)["status"] == "exit" ? 1 : 0;
+}
+
+}  // namespace gearbox::harness

@@ -1,0 +1,130 @@
+// Entering and leaving blocking calls (blocking.h says what and why).
+//
+//   S3  The P of a goroutine in a call is in status kSyscall until exactly one of these takes it by compare-exchange: the goroutine coming back,
+//       sysmon handing it off, a stop of the world.
+#include "runtime/blocking.h"
+
+#include "runtime/panic.h"
+
+namespace gearbox {
+
+void Runtime::enter_blocking() {
+  Goroutine* g = current_goroutine();
+  Machine* m = current_machine();
+  auto* p = static_cast<Processor*>(m->p);
+  blocked_calls_.fetch_add(1, std::memory_order_relaxed);
+  g->status.store(GStatus::kSyscall, std::memory_order_release);
+  g->wait_word = p;  // to take back
+  release(m);
+  p->syscall_tick.fetch_add(1, std::memory_order_relaxed);
+  p->status.store(PStatus::kSyscall, std::memory_order_seq_cst);  // partner: stop_the_world()
+  if ((p->attention.load(std::memory_order_seq_cst) & kAttentionStop) != 0) {
+    // The stopper may have looked at this P just before: it waits for a safepoint, and this is one.
+    Guard<SpinLock> hold(idle_lock_);
+    PStatus in_call = PStatus::kSyscall;
+    if (stop_requested_ && p->status.compare_exchange_strong(in_call, PStatus::kStopped, std::memory_order_acq_rel)) count_stopped();
+  }
+}
+
+void Runtime::exit_blocking() {
+  Goroutine* g = current_goroutine();
+  Machine* m = current_machine();
+  if (!m->blocking_only) {
+    auto* p = static_cast<Processor*>(std::exchange(g->wait_word, nullptr));
+    PStatus in_call = PStatus::kSyscall;
+    if (p->status.compare_exchange_strong(in_call, PStatus::kRunning, std::memory_order_acq_rel)) {
+      blocked_calls_.fetch_sub(1, std::memory_order_relaxed);
+      p->m = m;
+      m->p = p;
+      set_current_p(p);
+      if (p->scanning) collector_->scan_before_run(g);
+      g->status.store(GStatus::kRunning, std::memory_order_relaxed);
+      return;
+    }
+  }
+  // Its P is gone. From the M's own stack: any idle P, or the queue. Its status stays kSyscall until it has left its stack.
+  g->wait_reason = "syscall return";
+  m->after = [](Runtime& runtime, Goroutine* left, void*) {
+    Machine* machine = current_machine();
+    left->status.store(GStatus::kRunnable, std::memory_order_relaxed);
+    Processor* p = nullptr;
+    if (!machine->blocking_only) {
+      Guard<SpinLock> hold(runtime.idle_lock_);
+      p = runtime.take_idle_p();
+    }
+    if (p != nullptr) {
+      runtime.acquire(machine, p);
+      machine->held = left;
+    } else {
+      runtime.scheduler_->enqueue(left, kNoP, Why::kInjected);
+    }
+    runtime.blocked_calls_.fetch_sub(1, std::memory_order_relaxed);
+  };
+  m->after_g = g;
+  leave(g, m, nullptr, false);
+}
+
+void Runtime::move_to_blocking_thread() {
+  if (current_machine()->locked_g != nullptr) {  // it must not leave its thread, and nobody else's I/O is begun there
+    enter_blocking();
+    return;
+  }
+  blocked_calls_.fetch_add(1, std::memory_order_relaxed);
+  park(
+      [](Runtime& runtime, Goroutine* g, void*) {
+        g->status.store(GStatus::kSyscall, std::memory_order_release);
+        Machine* m = nullptr;
+        {
+          Guard<SpinLock> hold(runtime.idle_lock_);
+          m = runtime.idle_blocking_machines_;
+          if (m != nullptr) {
+            runtime.idle_blocking_machines_ = m->next_idle;
+            --runtime.idle_blocking_count_;
+            m->blocking_g = g;
+          }
+        }
+        if (m != nullptr) {
+          m->wake_word.fetch_add(1, std::memory_order_release);
+          os::futex_wake(m->wake_word, 1);
+          return;
+        }
+        m = runtime.new_machine(false);
+        m->blocking_only = true;
+        m->blocking_g = g;
+        auto started = os::start_thread(&Runtime::machine_entry, m, 256 * 1024, "gearbox-blocking");
+        if (!started) fatal_error(fmt::format("no thread for a blocking call: {}", started.error().message));
+        m->thread = *started;
+      },
+      nullptr, "blocking call");
+}
+
+void Runtime::blocking_thread_loop(Machine* m) {
+  for (;;) {
+    Goroutine* g = nullptr;
+    std::uint32_t word = 0;
+    {
+      Guard<SpinLock> hold(idle_lock_);
+      word = m->wake_word.load(std::memory_order_relaxed);
+      g = std::exchange(m->blocking_g, nullptr);
+      if (g == nullptr) {
+        if (ended_.load(std::memory_order_relaxed)) return;
+        m->next_idle = idle_blocking_machines_;
+        idle_blocking_machines_ = m;
+        ++idle_blocking_count_;
+      }
+    }
+    if (g == nullptr) {
+      while (m->wake_word.load(std::memory_order_acquire) == word) os::futex_wait(m->wake_word, word, os::kForever);
+      if (ended_.load(std::memory_order_acquire)) return;
+      continue;
+    }
+    g->m = m;
+    m->current = g;
+    set_current_g(g);
+    switch_stacks(&m->context, &g->context, &m->identity, &g->identity, false);
+    const After after = std::exchange(m->after, nullptr);
+    after(*this, m->after_g, m->after_argument);
+  }
+}
+
+}  // namespace gearbox

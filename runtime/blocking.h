@@ -1,0 +1,37 @@
+// blocking(f): runs f, which may block the thread in the kernel, while other goroutines go on.
+//
+// The P is left behind in status kSyscall; if f takes long, sysmon hands it to another M, and a stop of the world takes it on the spot. When f
+// returns, the goroutine takes its P back if nobody else did, else any idle one, else it queues up. With pollers whose lanes belong to one
+// thread (io_uring), an M that blocks would hold its connections hostage: there f runs on a thread kept for such calls, one hop each way.
+//
+// Everything live is spilled before f runs and stays put below nobody: the frame of blocking() records its stack pointer, and a
+// collector scans from there up. So f must not allocate on the heap, store into Refs, or call anything of this runtime that may park.
+#pragma once
+
+#include <type_traits>
+#include <utility>
+
+#include "runtime/runtime.h"
+
+namespace gearbox {
+
+template <class F>
+[[gnu::noinline]] auto blocking(F&& f) {
+  Context here;
+  save_context(&here);
+  current_goroutine()->syscall_sp = reinterpret_cast<std::uintptr_t>(here.sp);
+  if (current_runtime().blocking_needs_thread())
+    current_runtime().move_to_blocking_thread();
+  else
+    current_runtime().enter_blocking();
+  if constexpr (std::is_void_v<std::invoke_result_t<F&>>) {
+    std::forward<F>(f)();
+    current_runtime().exit_blocking();
+  } else {
+    auto result = std::forward<F>(f)();
+    current_runtime().exit_blocking();
+    return result;
+  }
+}
+
+}  // namespace gearbox

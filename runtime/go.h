@@ -1,0 +1,65 @@
+// go(f): starts a goroutine. Also what the exported package says about goroutines.
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <type_traits>
+#include <utility>
+
+#include "interfaces/mutant.h"
+#include "runtime/heap.h"
+#include "runtime/panic.h"
+#include "runtime/runtime.h"
+
+namespace gearbox {
+namespace detail {
+
+// Puts the closure at the top of the new goroutine's stack, where the collector sees its words, and makes it runnable.
+template <class F>
+void spawn(Runtime& runtime, F&& f, bool system) {
+  using Closure = std::decay_t<F>;
+  static_assert(sizeof(Closure) <= 4096, "a goroutine's closure lives on its stack: capture large things by pointer");
+  Goroutine* g = runtime.new_goroutine();
+  const std::uintptr_t at = (g->stack_hi - sizeof(Closure)) & ~(std::uintptr_t{alignof(Closure) < 16 ? 16 : alignof(Closure)} - 1);
+  g->closure = new (reinterpret_cast<void*>(at)) Closure(std::forward<F>(f));
+  g->entry = [](void* closure) {
+    struct Owner {
+      Closure* f;
+      ~Owner() { f->~Closure(); }
+    } owner{static_cast<Closure*>(closure)};
+    (*owner.f)();
+  };
+  g->system = system;
+  g->creator_pc = __builtin_return_address(0);
+  if constexpr (sizeof(Closure) >= sizeof(void*)) {
+    // The spawner's stack is black, but the new one was never scanned: what the closure carries over is shaded.
+    if (current_p() != nullptr && !GEARBOX_MUTANT(kNoShadeGoArguments)) shade_if_marking(g->closure, g->stack_hi - at);
+  }
+  runtime.start_goroutine(g, Why::kSpawned);
+}
+
+}  // namespace detail
+
+// Runs f() on a new goroutine. f is moved to that goroutine's stack; plain pointers to heap objects may be captured by value. HOT. On a goroutine.
+template <class F>
+void go(F&& f) {
+  detail::spawn(current_runtime(), std::forward<F>(f), false);
+}
+
+std::uint64_t num_goroutine();
+// Sets how many goroutines run at the same time (1 to 256) and returns the former number; 0 only asks. Stops the world.
+int gomaxprocs(int n);
+int num_cpu();
+// Lets others run; with the scheduler's rule for a yielded goroutine.
+inline void gosched() { current_runtime().gosched(Why::kYielded); }
+// From here to unlock_os_thread() this goroutine runs on its present thread only, and that thread runs nothing else. Not counted: one unlock ends it.
+void lock_os_thread();
+void unlock_os_thread();
+// A trace of this goroutine, or of all that wait, as text for people.
+std::string stack();
+inline std::uint64_t goroutine_id() { return current_g()->id; }
+
+}  // namespace gearbox
+
+// A place in a loop that calls nothing of the runtime where this goroutine may be stopped or preempted. One load when nobody asks.
+#define GEARBOX_SAFEPOINT() ::gearbox::safepoint()

@@ -1,0 +1,101 @@
+#include "runtime/heap.h"
+
+#include <atomic>
+
+#include "runtime/finalizer.h"
+#include "runtime/panic.h"
+
+namespace gearbox {
+namespace detail {
+namespace {
+
+// The collector first, then the memory. Any of it may have moved this goroutine to another P.
+template <class Get>
+void* allocate(std::size_t bytes, Get get) {
+  safepoint();
+  Runtime& runtime = current_runtime();
+  runtime.collector().on_refill(bytes);
+  for (int attempt = 0;; ++attempt) {
+    P* p = current_p();
+    if (void* at = get(*p)) [[likely]] {
+      return at;
+    }
+    if (attempt == 2)
+      fatal_error(fmt::format("out of memory: the heap of {} MiB is full ({} MiB live); raise --runtime heap_mib", runtime.heap().bytes >> 20,
+                              runtime.heap().live_bytes.load(std::memory_order_relaxed) >> 20));
+    runtime.collector().collect(GcReason::kOutOfMemory);
+  }
+}
+
+// One number per type for the whole process: descriptors are static, runtimes are not.
+std::atomic<std::uint32_t> next_typed_window{kTypedWindow};
+
+}  // namespace
+
+std::uint32_t give_window(const TypeDesc& type) {
+  std::uint32_t mine = next_typed_window.load(std::memory_order_relaxed);
+  while (mine < kWindows && !next_typed_window.compare_exchange_weak(mine, mine + 1, std::memory_order_relaxed)) {
+  }
+  // Types that come too late share the windows whose cells have headers.
+  if (mine >= kWindows) mine = kHeaderWindow + size_class_of(std::min<std::size_t>(type.bytes + sizeof(ObjectHeader), kMaxSmallBytes));
+  std::uint32_t none = 0;
+  return type.window.compare_exchange_strong(none, mine, std::memory_order_relaxed) ? mine : none;
+}
+
+void* allocate_slow(std::uint32_t window, const TypeDesc* type, std::size_t bytes) {
+  return allocate(bytes, [&](P& p) { return current_runtime().allocator().refill(p, window, type, bytes); });
+}
+
+void* allocate_with_header(const TypeDesc* type, std::size_t bytes) {
+  if (bytes + sizeof(ObjectHeader) > kMaxSmallBytes) return allocate_large(type, bytes);
+  const std::uint32_t window = kHeaderWindow + size_class_of(bytes + sizeof(ObjectHeader));
+  Window& w = current_p()->cache.windows[window];
+  void* cell = nullptr;
+  if (w.free != 0) {
+    const int index = __builtin_ctzll(w.free);
+    w.free &= w.free - 1;
+    cell = reinterpret_cast<void*>(w.base + static_cast<std::size_t>(index) * w.stride);
+  } else {
+    cell = allocate_slow(window, type, bytes);
+    if (current_runtime().heap().find == FindKind::kStartBits) return cell;  // the allocator wrote the header and returned the payload
+  }
+  auto* header = static_cast<ObjectHeader*>(cell);
+  header->bytes = bytes;
+  header->type.store(type, std::memory_order_release);  // partner: find_in_span()
+  return header + 1;
+}
+
+void* allocate_large(const TypeDesc* type, std::size_t bytes) {
+  return allocate(bytes, [&](P& p) { return current_runtime().allocator().allocate_large(p, type, bytes); });
+}
+
+void array_too_long(std::size_t count, std::size_t element_bytes) {
+  runtime_panic(fmt::format("runtime error: makeslice: len out of range ({} elements of {} bytes)", count, element_bytes));
+}
+
+}  // namespace detail
+
+void gc() { current_runtime().collector().collect(GcReason::kExplicit); }
+
+MemStats read_mem_stats() {
+  Runtime& runtime = current_runtime();
+  MemStats stats;
+  stats.heap_live = runtime.heap().live_bytes.load(std::memory_order_relaxed);
+  stats.heap_in_use = runtime.heap().in_use_bytes.load(std::memory_order_relaxed);
+  for (PId i = 0; i < runtime.p_count(); ++i) stats.total_allocated += runtime.p(i).cache.allocated_bytes;
+  const CollectorStats collector = runtime.collector().stats();
+  stats.cycles = collector.cycles;
+  stats.pauses = collector.pause_ns.count();
+  stats.pause_total_ns = collector.pause_ns.sum();
+  stats.freed_objects = runtime.allocator().stats().freed_objects;
+  return stats;
+}
+
+void set_finalizer_erased(void* object, std::function<void(void*)> f) {
+  Runtime& runtime = current_runtime();
+  GEARBOX_REQUIRE(find_object(runtime.heap(), reinterpret_cast<std::uintptr_t>(object)).payload == reinterpret_cast<std::uintptr_t>(object),
+                  "set_finalizer: {} is not the start of a heap object", object);
+  runtime.finalizers_->set(runtime, object, std::move(f));
+}
+
+}  // namespace gearbox

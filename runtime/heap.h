@@ -1,0 +1,136 @@
+// make<T>() and friends: the inline allocation path.
+//
+// Taking a cell is a count of trailing zeros over one word of the P's window; no call, no atomic, no safepoint. Between taking the cell and the end of the
+// constructor there is no safepoint either, unless the constructor itself allocates or parks, so nobody sees a half-made object that is not on this stack.
+// Everything else (refill, accounting, trigger, assists, out of memory) is in allocate_slow().
+#pragma once
+
+#include <cstring>
+#include <functional>
+#include <new>
+#include <span>
+#include <utility>
+
+#include "interfaces/heap.h"
+#include "runtime/runtime.h"
+
+namespace gearbox {
+namespace detail {
+
+// COLD sides, heap.cc. All may collect, park, and come back on another P. They end the process with "out of memory" rather than return null.
+void* allocate_slow(std::uint32_t window, const TypeDesc* type, std::size_t bytes);
+void* allocate_with_header(const TypeDesc* type, std::size_t bytes);
+void* allocate_large(const TypeDesc* type, std::size_t bytes);
+std::uint32_t give_window(const TypeDesc& type);  // the type's first allocation
+[[noreturn]] void array_too_long(std::size_t count, std::size_t element_bytes);
+
+// bytes: payload, at most kMaxSmallBytes. window: a noscan or typed one. HOT.
+[[gnu::always_inline]] inline void* take_cell(std::uint32_t window, const TypeDesc* type, std::size_t bytes) {
+  Window& w = current_p()->cache.windows[window];
+  if (w.free != 0) [[likely]] {
+    const int cell = __builtin_ctzll(w.free);
+    w.free &= w.free - 1;
+    void* at = reinterpret_cast<void*>(w.base + static_cast<std::size_t>(cell) * w.stride);
+    if (w.needs_zero != 0) std::memset(at, 0, bytes);
+    return at;
+  }
+  return allocate_slow(window, type, bytes);
+}
+
+// In `checked` builds, lets the Refs under construction check that their type names them.
+class MakingScope {
+ public:
+#if defined(GEARBOX_CHECKED)
+  MakingScope(const void* object, const TypeDesc* type) : outer_(current_g()->making), outer_type_(current_g()->making_type) {
+    current_g()->making = object;
+    current_g()->making_type = type;
+  }
+  ~MakingScope() {
+    current_g()->making = outer_;
+    current_g()->making_type = outer_type_;
+  }
+
+ private:
+  const void* outer_;
+  const void* outer_type_;
+#else
+  MakingScope(const void*, const TypeDesc*) {}
+#endif
+};
+
+}  // namespace detail
+
+// A new T on the collected heap. The result lives as long as it is reachable: from a goroutine's stack, a Ref in a reachable object, a Root, a channel.
+// On a goroutine.
+template <HeapType T, class... Arguments>
+[[nodiscard]] T* make(Arguments&&... arguments) {
+  void* at;
+  const TypeDesc* const type = &kTypeDesc<T>;
+  if constexpr (sizeof(T) > kMaxSmallBytes) {
+    at = detail::allocate_large(kHasRefs<T> ? type : nullptr, sizeof(T));
+  } else if constexpr (!kHasRefs<T>) {
+    at = detail::take_cell(kNoscanWindow + size_class_of(sizeof(T)), nullptr, sizeof(T));
+  } else {
+    std::uint32_t window = type->window.load(std::memory_order_relaxed);
+    if (window == 0) [[unlikely]]
+      window = detail::give_window(*type);
+    at = window >= kTypedWindow ? detail::take_cell(window, type, sizeof(T)) : detail::allocate_with_header(type, sizeof(T));
+  }
+  detail::MakingScope making(at, type);
+  return new (at) T(std::forward<Arguments>(arguments)...);
+}
+
+// A row of `count` zeroed Ts, like Go's make([]T, n). References are null; no constructor runs. One byte more than needed is allocated, so that a pointer one
+// past the end keeps the row alive. Panics when the row would be longer than memory.
+template <HeapType T>
+[[nodiscard]] std::span<T> make_array(std::size_t count) {
+  if (count > (std::size_t{1} << 46) / sizeof(T)) [[unlikely]]
+    detail::array_too_long(count, sizeof(T));
+  const std::size_t bytes = count * sizeof(T) + 1;
+  void* at;
+  if constexpr (!kHasRefs<T>) {
+    at = bytes <= kMaxSmallBytes ? detail::take_cell(kNoscanWindow + size_class_of(bytes), nullptr, bytes)
+                                 : detail::allocate_large(nullptr, bytes);
+  } else {
+    at = bytes + sizeof(ObjectHeader) <= kMaxSmallBytes ? detail::allocate_with_header(&kArrayDesc<T>, bytes)
+                                                        : detail::allocate_large(&kArrayDesc<T>, bytes);
+  }
+  return {static_cast<T*>(at), count};
+}
+
+// Zeroed memory without references.
+[[nodiscard]] inline char* make_bytes(std::size_t count) { return make_array<char>(count).data(); }
+
+// ---- the exported package's memory side
+
+// A full collection; returns when everything unreachable at the call has been taken back.
+void gc();
+struct MemStats {
+  std::uint64_t heap_live = 0;        // bytes marked by the last collection plus handed out since
+  std::uint64_t heap_in_use = 0;      // bytes of pages that hold objects
+  std::uint64_t total_allocated = 0;  // bytes handed out so far
+  std::uint64_t cycles = 0;
+  std::uint64_t freed_objects = 0;
+  std::uint64_t pause_total_ns = 0, pauses = 0;
+};
+MemStats read_mem_stats();
+
+// f(object) is called once, on a goroutine of its own, after object has become unreachable; what object refers to stays alive until then. Replaces an earlier
+// one; an empty function removes it. REQUIRES: object came from make<T>.
+void set_finalizer_erased(void* object, std::function<void(void*)> f);
+template <class T, class F>
+void set_finalizer(T* object, F f) {
+  set_finalizer_erased(object, [f = std::move(f)](void* p) { f(static_cast<T*>(p)); });
+}
+
+// Shades the words of a value that is copied from stack to stack or into a place scanned once. HOT when the world is not marking: one load.
+inline void shade_if_marking(const void* first, std::size_t bytes) noexcept {
+  P* p = current_p();
+  if (p->marking) [[unlikely]]
+    p->collector->shade_words(*p, static_cast<const std::uintptr_t*>(first), bytes / sizeof(std::uintptr_t));
+}
+// Types whose values cannot hold a reference.
+template <class T>
+inline constexpr bool kMayRefer = !(std::is_arithmetic_v<T> || std::is_enum_v<T> || std::is_empty_v<T>) && sizeof(T) >= sizeof(void*);
+
+}  // namespace gearbox

@@ -1,0 +1,347 @@
+// Machines: threads that come, sleep, are woken, and get or give up a P.
+//
+// One sleeping M at a time has the role of poll machine: it sleeps in the poller until the next event or the next timer of any idle P; all others
+// sleep on their futex (or, for lane-owner pollers, in their own lane, whose completions only they can see). A wake prefers a futex sleeper and takes
+// the poll machine last, so that somebody keeps watch.
+
+
+#include <cxxabi.h>
+
+#include <algorithm>
+#include <limits>
+
+#include "base/os/clock.h"
+#include "runtime/panic.h"
+#include "runtime/runtime.h"
+#include "runtime/signals.h"
+
+namespace gearbox {
+namespace {
+constexpr std::size_t kMachineStackBytes = 512 * 1024;
+constexpr std::uint32_t kPollBudget = 128;
+constexpr std::int64_t kNever = std::numeric_limits<std::int64_t>::max();
+}  // namespace
+
+// ---- Ps change hands
+
+void Runtime::acquire(Machine* m, Processor* p) {
+  GEARBOX_INVARIANT(S2, m->p == nullptr && p->m == nullptr, "M {} takes P {}", m->id, p->id);
+  p->status.store(PStatus::kRunning, std::memory_order_release);
+  p->m = m;
+  m->p = p;
+  set_current_p(p);
+}
+
+void Runtime::release(Machine* m) {
+  m->p->m = nullptr;
+  m->p = nullptr;
+  set_current_p(nullptr);
+}
+
+Processor* Runtime::take_idle_p() {
+  if (idle_ps_.empty() || stop_requested_) return nullptr;
+  Processor* p = idle_ps_.back();
+  idle_ps_.pop_back();
+  p->status.store(PStatus::kRunning, std::memory_order_relaxed);
+  idle_count_.store(static_cast<PId>(idle_ps_.size()), std::memory_order_seq_cst);
+  return p;
+}
+
+void Runtime::put_idle_p(Processor* p) {
+  if (stop_requested_) {
+    p->status.store(PStatus::kStopped, std::memory_order_release);
+    count_stopped();
+    return;
+  }
+  p->status.store(PStatus::kIdle, std::memory_order_release);
+  idle_ps_.push_back(p);
+  idle_count_.store(static_cast<PId>(idle_ps_.size()), std::memory_order_seq_cst);  // partner: Scheduler::enqueue's look
+}
+
+void Runtime::prepare_to_park(PId id) {
+  Machine* m = current_machine();
+  Processor* p = ps_[id].get();
+  GEARBOX_REQUIRE(m->p == p, "P {} is given up by an M that does not own it", id);
+  release(m);
+  Guard<SpinLock> hold(idle_lock_);
+  put_idle_p(p);
+}
+
+bool Runtime::cancel_park(PId id) {
+  Machine* m = current_machine();
+  Processor* p = ps_[id].get();
+  {
+    Guard<SpinLock> hold(idle_lock_);
+    auto at = std::find(idle_ps_.begin(), idle_ps_.end(), p);
+    if (at == idle_ps_.end()) return false;
+    idle_ps_.erase(at);
+    idle_count_.store(static_cast<PId>(idle_ps_.size()), std::memory_order_seq_cst);
+    p->status.store(PStatus::kRunning, std::memory_order_relaxed);
+  }
+  acquire(m, p);
+  return true;
+}
+
+bool Runtime::wake_one_parked_p() {
+  if (idle_count_.load(std::memory_order_seq_cst) == 0) return false;
+  idle_lock_.lock();
+  Processor* p = take_idle_p();
+  if (p == nullptr) {
+    idle_lock_.unlock();
+    return false;
+  }
+  return start_machine_for(p, true);
+}
+
+// Takes idle_lock_ held, returns with it released. p is off the idle list.
+bool Runtime::start_machine_for(Processor* p, bool search) {
+  Machine* m = idle_machines_;
+  if (m != nullptr) {
+    idle_machines_ = m->next_idle;
+    --idle_machine_count_;
+  } else if (poll_machine_ != nullptr && poll_machine_->next_p == nullptr) {
+    m = poll_machine_;
+  }
+  if (m != nullptr) {
+    m->next_p = p;
+    m->woken_to_search = search;
+    idle_lock_.unlock();
+    wake_machine(m);
+  } else {
+    idle_lock_.unlock();
+    m = new_machine(false);
+    m->next_p = p;
+    m->woken_to_search = search;
+    auto started = os::start_thread(&Runtime::machine_entry, m, kMachineStackBytes, "gearbox-m");
+    if (!started) {
+      // No thread to be had: the P stays idle and its work is found by the Ms there are. With none at all that is the end.
+      counters_.threads_refused.fetch_add(1, std::memory_order_relaxed);
+      Guard<SpinLock> hold(idle_lock_);
+      std::erase_if(machines_, [m](const auto& each) { return each.get() == m; });
+      put_idle_p(p);
+      return false;
+    }
+    m->thread = *started;
+  }
+  if (sysmon_sleeps_.load(std::memory_order_relaxed) && sysmon_sleeps_.exchange(false, std::memory_order_acq_rel)) {
+    sysmon_word_.fetch_add(1, std::memory_order_release);
+    os::futex_wake(sysmon_word_, 1);
+  }
+  return true;
+}
+
+void Runtime::hand_off(Processor* p) {
+  counters_.hand_offs.fetch_add(1, std::memory_order_relaxed);
+  {
+    Guard<SpinLock> hold(idle_lock_);
+    put_idle_p(p);
+  }
+  if (scheduler_->has_runnable() || p->timers.next_when() != 0) wake_one_parked_p();
+}
+
+// The M of a locked goroutine runs nothing else: while its goroutine waits, its P goes to others and it sleeps.
+void Runtime::sleep_locked(Machine* m) {
+  if (m->p != nullptr) {
+    auto* p = static_cast<Processor*>(m->p);
+    release(m);
+    hand_off(p);
+  }
+  m->sleeps_in_poller.store(lane_owner_, std::memory_order_relaxed);
+  Processor* p = nullptr;
+  while (p == nullptr && !ended_.load(std::memory_order_acquire)) {
+    const std::uint32_t word = m->wake_word.load(std::memory_order_acquire);
+    bool dead = false;
+    {
+      Guard<SpinLock> hold(idle_lock_);
+      p = std::exchange(m->next_p, nullptr);
+      if (p != nullptr) break;
+      ++locked_asleep_;
+      dead = nothing_can_happen();
+    }
+    if (dead) report_deadlock();
+    GList ready;
+    if (lane_owner_)
+      poller_->poll(m->id, -1, kPollBudget, ready);
+    else
+      os::futex_wait(m->wake_word, word, os::kForever);
+    {
+      Guard<SpinLock> hold(idle_lock_);
+      --locked_asleep_;
+    }
+    if (!ready.empty()) {
+      for (G* g = ready.front(); g != nullptr; g = g->next) g->status.store(GStatus::kRunnable, std::memory_order_relaxed);
+      scheduler_->enqueue_all(ready, kNoP, Why::kInjected);
+    }
+  }
+  m->sleeps_in_poller.store(false, std::memory_order_relaxed);
+  if (p != nullptr) acquire(m, p);
+}
+
+// ---- the life of an M
+
+Machine* Runtime::new_machine(bool first) {
+  auto machine = std::make_unique<Machine>();
+  machine->runtime = this;
+  Machine* m = machine.get();
+  Guard<SpinLock> hold(idle_lock_);
+  m->id = static_cast<std::uint32_t>(counters_.machines_made.fetch_add(1, std::memory_order_relaxed));
+  GEARBOX_REQUIRE(m->id < kMaxMs, "more than {} threads: too many goroutines are in blocking calls", kMaxMs);
+  machines_.push_back(std::move(machine));
+  if (first) first_machine_ = m;
+  return m;
+}
+
+void Runtime::machine_begin(Machine* m) {
+  set_current_m(m);
+  set_current_g(nullptr);
+  set_current_p(nullptr);
+  m->errno_address = &errno;
+  m->exception_globals = reinterpret_cast<void**>(abi::__cxa_get_globals());
+  std::uintptr_t low = 0, high = 0;
+  os::thread_stack_bounds(low, high);
+  m->identity.asan_bottom = reinterpret_cast<const void*>(low);
+  m->identity.asan_bytes = high - low;
+#if GEARBOX_TSAN
+  m->identity.tsan_fiber = __tsan_get_current_fiber();
+#endif
+  m->signal_stack = install_signal_stack();
+  if (lane_owner_ && !m->blocking_only) {
+    if (auto bound = poller_->bind(m->id); !bound)
+      fatal_error(fmt::format("the poller refused lane {}: {}", m->id, bound.error().message));
+  }
+}
+
+void Runtime::machine_end(Machine* m) {
+  remove_signal_stack(m->signal_stack);
+  set_current_m(nullptr);
+  set_current_p(nullptr);
+}
+
+void* Runtime::machine_entry(void* machine) {
+  auto* m = static_cast<Machine*>(machine);
+  Runtime& runtime = *m->runtime;
+  runtime.machine_begin(m);
+  if (m->blocking_only) {
+    runtime.blocking_thread_loop(m);
+  } else {
+    Processor* p = nullptr;
+    {
+      Guard<SpinLock> hold(runtime.idle_lock_);
+      p = std::exchange(m->next_p, nullptr);
+    }
+    if (p != nullptr) {
+      runtime.acquire(m, p);
+      if (m->woken_to_search) runtime.scheduler_->on_woken(p->id);
+    }
+    runtime.machine_loop(m);
+  }
+  runtime.machine_end(m);
+  m->left.store(true, std::memory_order_release);
+  return nullptr;
+}
+
+void Runtime::wake_machine(Machine* m) {
+  // One of the two is where it sleeps; which one is decided under the lock when it lies down, and a wake of the other is remembered harmlessly.
+  m->wake_word.fetch_add(1, std::memory_order_release);  // partner: sleep_plain()
+  if (m->sleeps_in_poller.load(std::memory_order_relaxed))
+    poller_->wake(lane_owner_ ? m->id : 0);
+  else
+    os::futex_wake(m->wake_word, 1);
+}
+
+std::int64_t Runtime::earliest_timer() const noexcept {
+  std::int64_t earliest = 0;
+  for (PId i = 0; i < p_count(); ++i) {
+    const std::int64_t when = ps_[i]->timers.next_when();
+    if (when != 0 && (earliest == 0 || when < earliest)) earliest = when;
+  }
+  return earliest;
+}
+
+// Every goroutine waits for another: no M is awake, no timer is armed, no I/O is in flight, nothing is runnable.
+bool Runtime::nothing_can_happen() {
+  if (idle_ps_.size() != p_count() || stop_requested_ || ended_.load(std::memory_order_relaxed)) return false;
+  const std::size_t asleep = locked_asleep_ + idle_machine_count_ + idle_blocking_count_ + (poll_machine_ != nullptr ? 1 : 0);
+  if (asleep != machines_.size()) return false;
+  if (blocked_calls_.load(std::memory_order_relaxed) != 0 || io_waiters_.load(std::memory_order_relaxed) != 0 || earliest_timer() != 0)
+    return false;
+  return !scheduler_->has_runnable() && user_goroutines_.load(std::memory_order_relaxed) > 0;
+}
+
+// m has no P. Sleeps until it is given one, finds an event, or a timer is due; takes a P if there is something to do with it.
+void Runtime::idle(Machine* m) {
+  bool has_role = false, dead = false;
+  std::uint32_t word = 0;
+  {
+    Guard<SpinLock> hold(idle_lock_);
+    if (ended_.load(std::memory_order_relaxed)) return;
+    word = m->wake_word.load(std::memory_order_relaxed);
+    has_role = poll_machine_ == nullptr;
+    m->sleeps_in_poller.store(has_role || lane_owner_, std::memory_order_relaxed);
+    if (has_role) {
+      poll_machine_ = m;
+    } else {
+      m->next_idle = idle_machines_;
+      idle_machines_ = m;
+      ++idle_machine_count_;
+    }
+    dead = nothing_can_happen();
+  }
+  if (dead) report_deadlock();
+
+  GList ready;
+  bool timers_due = false;
+  if (m->sleeps_in_poller.load(std::memory_order_relaxed)) {
+    std::int64_t timeout = -1, earliest = 0;
+    if (has_role) {
+      poll_until_.store(kNever, std::memory_order_seq_cst);  // partner: the check in the else branch below, by an M that lies down later
+      earliest = idle_count_.load(std::memory_order_seq_cst) != 0 ? earliest_timer() : 0;
+      if (earliest != 0) {
+        timeout = std::max<std::int64_t>(0, earliest - os::monotonic_ns());
+        poll_until_.store(earliest, std::memory_order_seq_cst);
+      }
+    }
+    counters_.poller_sleeps.fetch_add(1, std::memory_order_relaxed);
+    poller_->poll(lane_owner_ ? m->id : 0, timeout, kPollBudget, ready);
+    if (has_role) {
+      poll_until_.store(0, std::memory_order_seq_cst);
+      timers_due = earliest != 0 && os::monotonic_ns() >= earliest;
+    }
+  } else {
+    // The poll machine may have computed its deadline before this M's P, with its timers, became idle.
+    const std::int64_t earliest = earliest_timer();
+    if (earliest != 0 && earliest < poll_until_.load(std::memory_order_seq_cst)) poller_->wake(0);
+    counters_.futex_sleeps.fetch_add(1, std::memory_order_relaxed);
+    while (m->wake_word.load(std::memory_order_acquire) == word) os::futex_wait(m->wake_word, word, os::kForever);
+  }
+
+  Processor* p = nullptr;
+  bool search = false;
+  {
+    Guard<SpinLock> hold(idle_lock_);
+    if (has_role) {
+      poll_machine_ = nullptr;
+    } else {
+      for (Machine** at = &idle_machines_; *at != nullptr; at = &(*at)->next_idle) {
+        if (*at != m) continue;
+        *at = m->next_idle;
+        --idle_machine_count_;
+        break;
+      }
+    }
+    m->sleeps_in_poller.store(false, std::memory_order_relaxed);
+    p = std::exchange(m->next_p, nullptr);
+    search = std::exchange(m->woken_to_search, false);
+    if (p == nullptr && (!ready.empty() || timers_due)) p = take_idle_p();
+  }
+  if (p != nullptr) {
+    acquire(m, p);
+    if (search) scheduler_->on_woken(p->id);
+  }
+  if (!ready.empty()) {
+    for (G* g = ready.front(); g != nullptr; g = g->next) g->status.store(GStatus::kRunnable, std::memory_order_relaxed);
+    scheduler_->enqueue_all(ready, p != nullptr ? p->id : kNoP, Why::kInjected);
+  }
+}
+
+}  // namespace gearbox

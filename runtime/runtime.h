@@ -1,0 +1,265 @@
+// Runtime: the fixed part between the four gears. One object holds all of it; tests make many.
+//
+// Who runs where. Each thread (Machine, an M) has its own stack, on which it looks for work, sleeps, polls and stops; and it runs goroutines on theirs. A
+// goroutine that parks picks the next one itself, from its P's own queue only, and switches to it directly; for anything more it switches to the M's stack.
+// What must happen after a goroutine has left its stack (unlock a channel, put itself into a queue, free itself) is handed to the other side of the switch
+// in Machine::after and done there first: so nobody can resume a G that has not left, and no wake-up is lost.
+//
+// Invariants (tags are used by checks in sched.cc and world.cc).
+//   S1  A G's context is saved before anything can pick it: it enters a queue either before its first run or from `after`, on the other side of the switch.
+//   S2  An M that runs goroutines owns exactly one P, and a P has at most one M.
+//   S3  Every P is in one of: owned by an M (running), in a system call, on the idle list, or stopped with the world.
+//   S4  While the world is stopped no G runs but the stopper's, and every other G's context is saved.
+//   S5  If a G is runnable, some M with a P will look, or some P is idle and being woken.
+//
+// Locks, in the order they may be taken: world (a goroutine-level lock) < idle_lock_ < leaf locks (a channel's, a timer heap's, a scheduler's own).
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/lock.h"
+#include "base/random.h"
+#include "interfaces/allocator.h"
+#include "interfaces/collector.h"
+#include "interfaces/poller.h"
+#include "interfaces/scheduler.h"
+#include "interfaces/world.h"
+#include "runtime/boot.h"
+#include "runtime/stacks.h"
+#include "runtime/timer.h"
+
+namespace gearbox {
+
+class Runtime;
+
+struct Processor : P {
+  GList free_gs;                           // dead Gs with their stacks; owner only
+  TimerHeap timers;
+  std::atomic<std::uint32_t> slice_tick{0};  // a new value for each time slice; sysmon reads
+  std::atomic<std::uint32_t> syscall_tick{0};
+  Random random{0};
+  // sysmon's memory of what it saw last
+  std::uint32_t seen_slice_tick = 0, seen_syscall_tick = 0;
+  std::int64_t seen_slice_ns = 0, seen_syscall_ns = 0;
+};
+
+struct Machine : M {
+  Context context;                         // of its own stack, while it runs a goroutine
+  StackIdentity identity;
+  Runtime* runtime = nullptr;
+  pthread_t thread{};
+  int* errno_address = nullptr;            // of this thread: errno's own accessor may be cached by the compiler across a switch
+  void** exception_globals = nullptr;      // __cxa_get_globals() of this thread: two words
+  // For the other side of the next switch: done first thing after arriving.
+  void (*after)(Runtime& runtime, Goroutine* g, void* argument) = nullptr;
+  Goroutine* after_g = nullptr;
+  void* after_argument = nullptr;
+  Goroutine* held = nullptr;               // picked already, to be run next by the loop
+  void (*call)(void*) = nullptr;           // on_system_stack()
+  void* call_argument = nullptr;
+  // Guarded by idle_lock_.
+  Processor* next_p = nullptr;             // given to it by a wake
+  bool woken_to_search = false;
+  Machine* next_idle = nullptr;
+  std::atomic<std::uint32_t> wake_word{0};
+  bool blocking_only = false;              // runs blocking calls for lane-owner pollers; never owns a P
+  std::atomic<bool> sleeps_in_poller{false};  // set under idle_lock_ before it lies down
+  Goroutine* locked_g = nullptr;           // lock_os_thread(): the only goroutine this M runs
+  Goroutine* blocking_g = nullptr;         // to be resumed without a P; guarded by idle_lock_
+  void* signal_stack = nullptr;
+  std::atomic<bool> left{false};           // its thread has left the runtime for good
+};
+
+inline Machine* current_machine() noexcept { return static_cast<Machine*>(current_m()); }
+inline Goroutine* current_goroutine() noexcept { return static_cast<Goroutine*>(current_g()); }
+inline Processor* current_processor() noexcept { return static_cast<Processor*>(current_p()); }
+Runtime& current_runtime() noexcept;  // REQUIRES: on an M
+
+class Runtime final : public World {
+ public:
+  using After = void (*)(Runtime& runtime, Goroutine* g, void* argument);
+
+  static Result<std::unique_ptr<Runtime>> create(const RuntimeOptions& options, const GearSet& gears);
+  ~Runtime() override;
+  // Becomes the first M, runs main on the first goroutine, and returns when that has ended and every M that can be stopped has stopped.
+  RunStats run(std::function<void()> main);
+  // After run(): joins every thread; false if one is stuck in a blocking call or a loop without safepoints. Waits a second for it.
+  bool join_machines();
+
+  // ---- goroutines (sched.cc). On a goroutine unless said otherwise.
+  Goroutine* new_goroutine();                            // a dead G with a stack, not yet runnable; dies with a message when there is no memory
+  void start_goroutine(Goroutine* g, Why why);           // entry and closure set
+  // Leaves the stack; `after` runs on the other side. Returns when ready() was called for this G. HOT.
+  void park(After after, void* argument, const char* why);
+  void ready_g(Goroutine* g) { ready(g); }
+  void gosched(Why why);
+  [[noreturn]] void exit_goroutine();
+  void safepoint_slow();
+  // Blocking calls (blocking.cc).
+  void enter_blocking();  // context saved by the caller (save_context)
+  void exit_blocking();
+  void move_to_blocking_thread();
+  bool blocking_needs_thread() const noexcept { return lane_owner_; }
+
+  // ---- World
+  const WorldConfig& config() const override { return config_; }
+  PId p_count() const override { return p_count_.load(std::memory_order_relaxed); }
+  Processor& p(PId id) override { return *ps_[id]; }
+  PId idle_p_count() const override { return idle_count_.load(std::memory_order_relaxed); }
+  void prepare_to_park(PId p) override;
+  bool cancel_park(PId p) override;
+  bool wake_one_parked_p() override;
+  void spawn_system(std::function<void()> body, const char* name) override;
+  void park_and_unlock(SpinLock& lock, const char* why) override;
+  void ready(G* g) override;
+  void yield() override;
+  void sleep_ns(std::int64_t ns) override;
+  void on_system_stack(void (*f)(void*), void* argument) override;
+  std::int64_t stop_the_world(const char* why) override;
+  void start_the_world() override;
+  void ragged_barrier() override;
+  std::size_t g_slots() const override { return stacks_.count(); }
+  G* g_at(std::size_t slot) override { return stacks_.at(static_cast<std::uint32_t>(slot)); }
+  void visit_stack(G* g, void (*visit)(void*, const std::uintptr_t*, std::size_t), void* context) override;
+  std::size_t root_jobs() const override;
+  void visit_roots(std::size_t job, void (*visit)(void*, const std::uintptr_t*, std::size_t), void* context) override;
+  void arm_stack_scan() override;
+  void disarm_stack_scan() override;
+  void set_marking(bool on) override;
+  void visit_finalizer_objects(void (*visit)(void*, void*), void* context) override;
+  void queue_dead_finalizers(bool (*is_dead)(void*, void*), void* context) override;
+
+  // ---- timers
+  void arm_timer(Timer& t);  // on the current P; on an M or goroutine with a P
+  std::int64_t earliest_timer() const noexcept;  // 0: none
+
+  // ---- changes
+  PId set_procs(PId n);      // GOMAXPROCS(n); on a goroutine; returns the former number
+
+  // ---- parts (public: the rooms of runtime/ are one subsystem and reach each other through here)
+  Scheduler& scheduler() noexcept { return *scheduler_; }
+  Allocator& allocator() noexcept { return *allocator_; }
+  Collector& collector() noexcept { return *collector_; }
+  Poller& poller() noexcept { return *poller_; }
+  Heap& heap() noexcept { return heap_; }
+  Stacks& stacks() noexcept { return stacks_; }
+  const RuntimeOptions& options() const noexcept { return options_; }
+  std::uint32_t lane() const noexcept { return lane_owner_ ? current_m()->id : 0; }
+  std::uint64_t goroutine_count() const noexcept { return user_goroutines_.load(std::memory_order_relaxed); }
+  std::uint64_t next_goroutine_id() noexcept { return next_id_.fetch_add(1, std::memory_order_relaxed); }
+  void print_all_goroutines(bool including_running);
+  [[noreturn]] void report_deadlock();
+  std::atomic<std::uint64_t> user_goroutines_{0};
+  std::atomic<std::uint64_t> io_waiters_{0};  // goroutines that wait for I/O, from before they park until they run again
+
+  struct Finalizers;
+  std::unique_ptr<Finalizers> finalizers_;
+
+ private:
+  Runtime(const RuntimeOptions& options, Stacks::Guard guard);
+  friend struct SystemMonitor;
+  friend struct SchedulerCore;
+
+  // sched.cc
+  void leave(Goroutine* g, Machine* m, Processor* p, bool dies);
+  void begin_running(Machine* m, Processor* p, Goroutine* g, bool inherit_slice);
+  void arrive();
+  void machine_loop(Machine* m);
+  bool find_and_run(Machine* m, Processor* p);
+  void run_goroutine(Machine* m, Processor* p, Goroutine* g, bool inherit_slice);
+  Goroutine* find_work(Processor* p, bool& inherit_slice);
+  bool poll_now(Machine* m, Processor* p);
+  void run_due_timers(Processor* p);
+  static void goroutine_main();
+  static void recycle(Runtime& runtime, Goroutine* g, void*);
+  // machines.cc
+  Machine* new_machine(bool first);
+  bool start_machine_for(Processor* p, bool search);  // takes idle_lock_ held, releases it; false: no thread could be made
+  static void* machine_entry(void* machine);
+  void machine_begin(Machine* m);
+  void machine_end(Machine* m);
+  void idle(Machine* m);
+  void sleep_locked(Machine* m);
+  void wake_machine(Machine* m);
+  void acquire(Machine* m, Processor* p);
+  void release(Machine* m);
+  Processor* take_idle_p();          // idle_lock_ held
+  void put_idle_p(Processor* p);     // idle_lock_ held
+  void hand_off(Processor* p);       // a P whose M is stuck: to another M, or idle
+  bool nothing_can_happen();         // idle_lock_ held
+  void blocking_thread_loop(Machine* m);
+  // world.cc
+  void hold_at_safepoint(Machine* m, Processor* p);
+  void count_stopped();
+  void finish();
+  Processor* make_processor(PId id);
+  // sysmon.cc
+  void sysmon_loop();
+  static void* sysmon_entry(void* runtime);
+
+  const RuntimeOptions options_;
+  WorldConfig config_;
+  Heap heap_;
+  Stacks stacks_;
+  std::unique_ptr<Scheduler> scheduler_;
+  std::unique_ptr<Allocator> allocator_;
+  std::unique_ptr<Collector> collector_;
+  std::unique_ptr<Poller> poller_;
+  bool lane_owner_ = false;
+
+  std::array<std::unique_ptr<Processor>, kMaxPs> ps_;
+  std::atomic<PId> p_count_{0};
+
+  SpinLock idle_lock_;  // guards the fields up to the blank line, and every P's passage between idle, running, syscall and stopped
+  std::vector<Processor*> idle_ps_;
+  Machine* idle_machines_ = nullptr;
+  std::uint32_t idle_machine_count_ = 0;
+  Machine* idle_blocking_machines_ = nullptr;
+  Machine* poll_machine_ = nullptr;        // sleeps in the poller until the next event or timer
+  std::uint32_t idle_blocking_count_ = 0, locked_asleep_ = 0;
+  std::vector<std::unique_ptr<Machine>> machines_;
+  bool stop_requested_ = false;
+  std::uint32_t stop_wait_ = 0;
+
+  std::atomic<PId> idle_count_{0};
+  std::atomic<std::int64_t> poll_until_{0};  // deadline of the M that sleeps in the poller; INT64_MAX: none; 0: nobody sleeps there
+  std::atomic<std::uint32_t> stop_word_{0};  // futex of the stopper
+  std::atomic<std::uint32_t> world_epoch_{0};  // futex of the held: changes when the world starts again
+  std::atomic<std::uint32_t> blocked_calls_{0};
+  std::atomic<bool> ended_{false};
+  std::atomic<std::uint64_t> next_id_{1};
+  std::int64_t stop_began_ns_ = 0;
+
+  SpinLock world_lock_;                    // guards the two below: a lock on which goroutines park
+  bool world_taken_ = false;
+  GList world_waiters_;
+  SpinLock free_lock_;
+  GList free_gs_;
+
+  std::atomic<std::uint32_t> sysmon_word_{0};
+  std::atomic<bool> sysmon_sleeps_{false};
+  std::atomic<bool> sysmon_stop_{false};
+  std::atomic<std::int64_t> last_poll_ns_{0};
+
+  Histogram time_to_stop_ns_;
+  struct Counters {
+    std::atomic<std::uint64_t> threads_refused{0}, preemptions{0}, hand_offs{0}, machines_made{0}, polls{0}, futex_sleeps{0}, poller_sleeps{0};
+  } counters_;
+  std::function<void()> main_;
+  Machine* first_machine_ = nullptr;
+};
+
+inline Runtime& current_runtime() noexcept { return *current_machine()->runtime; }
+
+// A place where this goroutine may be stopped. In loops that call nothing of the runtime: GEARBOX_SAFEPOINT().
+inline void safepoint() {
+  if (current_p()->attention.load(std::memory_order_relaxed) != 0) [[unlikely]]
+    current_runtime().safepoint_slow();
+}
+
+}  // namespace gearbox

@@ -1,0 +1,364 @@
+// The switchboard: how a goroutine leaves, how the next one arrives, and the loop that each M runs when nobody is at hand.
+//
+//   leave()         on the parking goroutine's stack: local pick, one switch. HOT.
+//   arrive()        on the other side: first `after` of whoever left, then this goroutine's own errno and exception state.
+//   machine_loop()  on the M's stack: stop requests, timers, poller, full search, sleep.
+//
+// Rule for everything here: between a switch and the next, the M may have changed. current_machine() and current_processor() are read again after
+// each switch and never carried across one. leave() and arrive() are noinline so that no caller's cached thread-local address survives.
+#include <cxxabi.h>
+
+#include <new>
+
+#include "base/os/clock.h"
+#include "interfaces/mutant.h"
+#include "runtime/panic.h"
+#include "runtime/runtime.h"
+
+namespace gearbox {
+namespace {
+// A P looks at its timers and the poller at least every this many switches, whatever its queue holds.
+constexpr std::uint32_t kLookAroundMask = 63;
+constexpr std::uint32_t kPollBudget = 128;
+constexpr std::uint64_t kFreeGsPerP = 64;
+
+void set_runnable(GList& list) {
+  for (G* g = list.front(); g != nullptr; g = g->next) g->status.store(GStatus::kRunnable, std::memory_order_relaxed);
+}
+}  // namespace
+
+// ---- leaving and arriving
+
+[[gnu::noinline]] void Runtime::leave(Goroutine* g, Machine* m, Processor* p, bool dies) {
+  Goroutine* next = nullptr;
+  bool inherit_slice = false;
+  if (p != nullptr && p->attention.load(std::memory_order_relaxed) == 0 && (++p->schedule_tick & kLookAroundMask) != 0 &&
+      g->locked_m == nullptr) [[likely]] {
+    next = static_cast<Goroutine*>(scheduler_->pick_local(p->id, inherit_slice));
+    if (next != nullptr && next->locked_m != nullptr) [[unlikely]] {
+      m->held = next;  // it belongs to another thread: the loop hands it over
+      next = nullptr;
+    }
+  }
+  g->saved_errno = *m->errno_address;
+  g->exception_globals[0] = m->exception_globals[0];
+  g->exception_globals[1] = m->exception_globals[1];
+  if (next != nullptr) {
+    begin_running(m, p, next, inherit_slice);
+    switch_stacks(&g->context, &next->context, &g->identity, &next->identity, dies);
+  } else {
+    set_current_g(nullptr);
+    switch_stacks(&g->context, &m->context, &g->identity, &m->identity, dies);
+  }
+  arrive();
+}
+
+[[gnu::noinline]] void Runtime::arrive() {
+  Machine* m = current_machine();
+  if (const After after = m->after) {
+    m->after = nullptr;
+    after(*this, m->after_g, m->after_argument);
+  }
+  Goroutine* me = current_goroutine();
+  *m->errno_address = me->saved_errno;
+  m->exception_globals[0] = me->exception_globals[0];
+  m->exception_globals[1] = me->exception_globals[1];
+}
+
+// Everything that must be true before g's first instruction on this M.
+inline void Runtime::begin_running(Machine* m, Processor* p, Goroutine* g, bool inherit_slice) {
+  GEARBOX_INVARIANT(S1, g->status.load() == GStatus::kRunnable || g->status.load() == GStatus::kStopped,
+                    "goroutine {} is about to run with status {}", g->id, static_cast<int>(g->status.load()));
+  if (!inherit_slice) p->slice_tick.store(p->slice_tick.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  if (p->scanning && !GEARBOX_MUTANT(kRunUnscanned)) [[unlikely]]
+    collector_->scan_before_run(g);
+  g->status.store(GStatus::kRunning, std::memory_order_relaxed);
+  g->m = m;
+  m->current = g;
+  set_current_g(g);
+}
+
+void Runtime::park(After after, void* argument, const char* why) {
+  Goroutine* g = current_goroutine();
+  Machine* m = current_machine();
+  g->wait_reason = why;
+  g->status.store(GStatus::kWaiting, std::memory_order_relaxed);
+  m->after = after;
+  m->after_g = g;
+  m->after_argument = argument;
+  leave(g, m, current_processor(), false);
+}
+
+void Runtime::ready(G* g) {
+  GEARBOX_INVARIANT(S1, g->status.load() == GStatus::kWaiting, "goroutine {} is readied with status {}", g->id,
+                    static_cast<int>(g->status.load()));
+  g->status.store(GStatus::kRunnable, std::memory_order_relaxed);
+  const P* p = current_p();
+  if (p != nullptr) [[likely]]
+    scheduler_->enqueue(g, p->id, Why::kReadied);
+  else
+    scheduler_->enqueue(g, kNoP, Why::kInjected);
+}
+
+void Runtime::gosched(Why why) {
+  Goroutine* g = current_goroutine();
+  Machine* m = current_machine();
+  g->status.store(GStatus::kRunnable, std::memory_order_relaxed);
+  m->after = [](Runtime& runtime, Goroutine* left, void* reason) {
+    runtime.scheduler_->enqueue(left, current_p()->id, static_cast<Why>(reinterpret_cast<std::uintptr_t>(reason)));
+  };
+  m->after_g = g;
+  m->after_argument = reinterpret_cast<void*>(static_cast<std::uintptr_t>(why));
+  leave(g, m, current_processor(), false);
+}
+
+void Runtime::yield() { gosched(Why::kYielded); }
+
+void Runtime::park_and_unlock(SpinLock& lock, const char* why) {
+  park([](Runtime&, Goroutine*, void* held) { static_cast<SpinLock*>(held)->unlock(); }, &lock, why);
+}
+
+[[gnu::noinline]] void Runtime::safepoint_slow() {
+  Processor* p = current_processor();
+  const std::uint32_t attention = p->attention.load(std::memory_order_acquire);
+  if ((attention & kAttentionStop) != 0) {
+    // The M holds its P still, with this goroutine's context saved, and comes straight back: a stop does not change who runs next.
+    on_system_stack(
+        [](void* self) {
+          auto* runtime = static_cast<Runtime*>(self);
+          Machine* m = current_machine();
+          runtime->hold_at_safepoint(m, static_cast<Processor*>(m->p));
+        },
+        this);
+    p = current_processor();
+  }
+  if ((p->attention.load(std::memory_order_relaxed) & kAttentionPreempt) != 0 && current_g()->no_preempt == 0) {
+    p->attention.fetch_and(~kAttentionPreempt, std::memory_order_relaxed);
+    counters_.preemptions.fetch_add(1, std::memory_order_relaxed);
+    gosched(Why::kPreempted);
+  }
+}
+
+void Runtime::on_system_stack(void (*f)(void*), void* argument) {
+  Goroutine* g = current_goroutine();
+  Machine* m = current_machine();
+  g->status.store(GStatus::kStopped, std::memory_order_relaxed);
+  m->call = f;
+  m->call_argument = argument;
+  m->after_g = g;
+  g->saved_errno = *m->errno_address;
+  g->exception_globals[0] = m->exception_globals[0];
+  g->exception_globals[1] = m->exception_globals[1];
+  set_current_g(nullptr);
+  switch_stacks(&g->context, &m->context, &g->identity, &m->identity, false);
+  arrive();
+}
+
+// ---- birth and death
+
+Goroutine* Runtime::new_goroutine() {
+  Processor* p = current_processor();
+  G* g = p != nullptr ? p->free_gs.pop_front() : nullptr;
+  if (g == nullptr) [[unlikely]] {
+    GList fresh;
+    {
+      Guard<SpinLock> hold(free_lock_);
+      while (fresh.size() < kFreeGsPerP / 2 && !free_gs_.empty()) fresh.push_back(free_gs_.pop_front());
+    }
+    if (fresh.empty()) {
+      if (auto grown = stacks_.grow(p != nullptr ? 16 : 1, fresh); !grown)
+        fatal_error(fmt::format("cannot create a goroutine: {}", grown.error().message));
+    }
+    g = fresh.pop_front();
+    if (p != nullptr) {
+      p->free_gs.append(fresh);
+    } else {
+      Guard<SpinLock> hold(free_lock_);
+      free_gs_.append(fresh);
+    }
+  }
+  auto* goroutine = static_cast<Goroutine*>(g);
+#if GEARBOX_TSAN
+  if (goroutine->identity.tsan_fiber == nullptr) goroutine->identity.tsan_fiber = __tsan_create_fiber(0);
+#endif
+  return goroutine;
+}
+
+void Runtime::start_goroutine(Goroutine* g, Why why) {
+  g->id = next_goroutine_id();
+  g->policy_words[0] = g->policy_words[1] = 0;
+  g->exception_globals[0] = g->exception_globals[1] = nullptr;
+  g->saved_errno = 0;
+  g->no_preempt = 0;
+  g->panics = g->defers = nullptr;
+  g->goexit = false;
+  g->locked_m = nullptr;
+  const G* parent = current_g();
+  g->parent_id = parent != nullptr ? parent->id : 0;
+  // A called function finds its return address at an address that is 8 below a multiple of 16; here it is null: the end for every unwinder.
+  auto* stack = reinterpret_cast<std::uintptr_t*>((reinterpret_cast<std::uintptr_t>(g->closure) & ~std::uintptr_t{15}) - 8);
+  *stack = 0;
+  g->context.sp = stack;
+  g->context.pc = reinterpret_cast<void*>(&Runtime::goroutine_main);
+  g->context.bp = nullptr;
+  // Its stack is empty but for the closure, whose words the spawner has shaded: born black.
+  g->scan.store(ScanState::kScanned, std::memory_order_relaxed);
+  g->status.store(GStatus::kRunnable, std::memory_order_relaxed);
+  if (!g->system) user_goroutines_.fetch_add(1, std::memory_order_relaxed);
+  const P* p = current_p();
+  scheduler_->enqueue(g, p != nullptr ? p->id : kNoP, p != nullptr ? why : Why::kInjected);
+}
+
+void Runtime::goroutine_main() {
+  arrive_on_fresh_stack();
+  current_runtime().arrive();
+  Goroutine* g = current_goroutine();
+  run_guarded(g->entry, g->closure);  // panic.cc: catches what must not leave the stack
+  current_runtime().exit_goroutine();
+}
+
+void Runtime::recycle(Runtime& runtime, Goroutine* g, void*) {
+  g->status.store(GStatus::kDead, std::memory_order_relaxed);
+  auto* p = current_processor();
+  p->free_gs.push_front(g);
+  if (p->free_gs.size() > kFreeGsPerP) {
+    Guard<SpinLock> hold(runtime.free_lock_);
+    for (std::uint64_t i = 0; i < kFreeGsPerP / 2; ++i) runtime.free_gs_.push_back(p->free_gs.pop_front());
+  }
+}
+
+void Runtime::exit_goroutine() {
+  Goroutine* g = current_goroutine();
+  Machine* m = current_machine();
+  if (!g->system) user_goroutines_.fetch_sub(1, std::memory_order_relaxed);
+  if (g->locked_m != nullptr) {  // the thread serves everybody again
+    g->locked_m = nullptr;
+    m->locked_g = nullptr;
+  }
+  g->system = false;
+  g->wait_reason = "exited";
+  m->after = &Runtime::recycle;
+  m->after_g = g;
+  // kWaiting until recycled: it is on its stack still, and must look parked, not runnable, to anyone who walks the slots.
+  g->status.store(GStatus::kWaiting, std::memory_order_relaxed);
+  leave(g, m, current_processor(), true);
+  GEARBOX_PANIC("a dead goroutine was resumed");
+}
+
+// ---- the loop on the M's stack
+
+void Runtime::machine_loop(Machine* m) {
+  for (;;) {
+    auto* p = static_cast<Processor*>(m->p);
+    if (p == nullptr) {
+      if (ended_.load(std::memory_order_acquire)) return;
+      if (m->locked_g != nullptr)
+        sleep_locked(m);
+      else
+        idle(m);
+      continue;
+    }
+    if (const std::uint32_t attention = p->attention.load(std::memory_order_acquire); attention != 0) [[unlikely]] {
+      if ((attention & kAttentionStop) != 0) {
+        hold_at_safepoint(m, p);
+        if (ended_.load(std::memory_order_acquire)) return;
+        if (m->p == nullptr && m->held != nullptr && m->locked_g == nullptr)
+          scheduler_->enqueue(std::exchange(m->held, nullptr), kNoP, Why::kInjected);
+        continue;
+      }
+      p->attention.fetch_and(~kAttentionPreempt, std::memory_order_relaxed);  // between two goroutines there is nobody to preempt
+    }
+    if (m->locked_g != nullptr && m->held == nullptr) [[unlikely]] {
+      sleep_locked(m);
+      continue;
+    }
+    bool inherit_slice = false;
+    Goroutine* g = std::exchange(m->held, nullptr);
+    if (g == nullptr) g = find_work(p, inherit_slice);
+    if (g == nullptr) continue;  // p was given up, or there is something to look at again
+    if ((p->attention.load(std::memory_order_acquire) & kAttentionStop) != 0) [[unlikely]] {
+      m->held = g;
+      continue;
+    }
+    if (g->locked_m != nullptr && g->locked_m != m) [[unlikely]] {
+      // It runs on its own thread only: that thread gets this P, and this one looks for another.
+      auto* owner = static_cast<Machine*>(g->locked_m);
+      release(m);
+      {
+        Guard<SpinLock> hold(idle_lock_);
+        owner->held = g;
+        owner->next_p = p;
+        owner->woken_to_search = false;
+      }
+      wake_machine(owner);
+      continue;
+    }
+    run_goroutine(m, p, g, inherit_slice);
+  }
+}
+
+void Runtime::run_goroutine(Machine* m, Processor* p, Goroutine* g, bool inherit_slice) {
+  ++p->schedule_tick;
+  for (;;) {
+    begin_running(m, p, g, inherit_slice);
+    switch_stacks(&m->context, &g->context, &m->identity, &g->identity, false);
+    // Some goroutine of this M, not necessarily g, came here.
+    if (auto* call = m->call) {
+      m->call = nullptr;
+      g = m->after_g;
+      call(m->call_argument);
+      if (ended_.load(std::memory_order_acquire)) return;
+      p = static_cast<Processor*>(m->p);
+      if (p == nullptr) {  // GOMAXPROCS fell while it was held
+        g->status.store(GStatus::kRunnable, std::memory_order_relaxed);
+        scheduler_->enqueue(g, kNoP, Why::kInjected);
+        return;
+      }
+      inherit_slice = true;
+      continue;
+    }
+    if (const After after = m->after) {
+      m->after = nullptr;
+      after(*this, m->after_g, m->after_argument);
+    }
+    return;
+  }
+}
+
+Goroutine* Runtime::find_work(Processor* p, bool& inherit_slice) {
+  Machine* m = current_machine();
+  run_due_timers(p);
+  if ((p->schedule_tick & kLookAroundMask) == 0) poll_now(m, p);
+  if (G* g = scheduler_->pick_local(p->id, inherit_slice)) return static_cast<Goroutine*>(g);
+  if (poll_now(m, p))
+    if (G* g = scheduler_->pick_local(p->id, inherit_slice)) return static_cast<Goroutine*>(g);
+  return static_cast<Goroutine*>(scheduler_->pick_next(p->id, inherit_slice));
+}
+
+void Runtime::run_due_timers(Processor* p) {
+  std::int64_t next = p->timers.next_when();
+  std::int64_t now = 0;
+  if (next != 0 && next <= (now = os::monotonic_ns())) p->timers.run(now);
+  // An idle P's timers are looked at by whoever is awake.
+  if (idle_count_.load(std::memory_order_relaxed) == 0) return;
+  for (PId i = 0; i < p_count(); ++i) {
+    next = ps_[i]->timers.next_when();
+    if (next == 0 || i == p->id) continue;
+    if (now == 0) now = os::monotonic_ns();
+    if (next <= now) ps_[i]->timers.run(now);
+  }
+}
+
+bool Runtime::poll_now(Machine*, Processor* p) {
+  const std::uint32_t my_lane = lane();
+  if (poller_->in_flight(my_lane) == 0) return false;
+  GList list;
+  poller_->poll(my_lane, 0, kPollBudget, list);
+  counters_.polls.fetch_add(1, std::memory_order_relaxed);
+  if (list.empty()) return false;
+  set_runnable(list);
+  scheduler_->enqueue_all(list, p->id, Why::kReadied);
+  return true;
+}
+
+}  // namespace gearbox

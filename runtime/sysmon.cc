@@ -1,0 +1,102 @@
+// sysmon: a thread without a P that looks at everything from outside, as in Go.
+//
+// Every 20 us at first, backing off to 10 ms while it finds nothing to do, and asleep on a futex while every P is idle:
+//   - a P in a system call for a whole period with work waiting is handed to another M;
+//   - a goroutine that has had its slice is asked to yield at its next safepoint;
+//   - events and timers that nobody looks at, because all Ms are busy, get a P or are put into the queue.
+// One pass reads Ps without locks: what it decides on is taken by compare-exchange, so a stale look is harmless.
+#include <algorithm>
+
+#include "base/os/clock.h"
+#include "runtime/runtime.h"
+
+namespace gearbox {
+namespace {
+constexpr std::int64_t kShortestNs = 20'000, kLongestNs = 10'000'000;
+constexpr std::int64_t kIdlePollNs = 10'000'000;
+constexpr std::int64_t kDeepSleepNs = 1'000'000'000;
+constexpr std::uint32_t kPollBudget = 128;
+}  // namespace
+
+void* Runtime::sysmon_entry(void* runtime) {
+  static_cast<Runtime*>(runtime)->sysmon_loop();
+  return nullptr;
+}
+
+void Runtime::sysmon_loop() {
+  std::int64_t delay = kShortestNs;
+  std::uint32_t quiet_rounds = 0;
+  std::uint64_t polls_seen = 0;
+  const auto slice_ns = static_cast<std::int64_t>(options_.slice_us) * 1000;
+  while (!sysmon_stop_.load(std::memory_order_acquire)) {
+    const std::uint32_t word = sysmon_word_.load(std::memory_order_acquire);
+    if (idle_count_.load(std::memory_order_seq_cst) == p_count()) {
+      sysmon_sleeps_.store(true, std::memory_order_seq_cst);
+      if (idle_count_.load(std::memory_order_seq_cst) == p_count()) os::futex_wait(sysmon_word_, word, kDeepSleepNs);
+      sysmon_sleeps_.store(false, std::memory_order_seq_cst);
+      delay = kShortestNs;
+      quiet_rounds = 0;
+      if (sysmon_stop_.load(std::memory_order_acquire)) return;
+    }
+    os::futex_wait(sysmon_word_, word, std::min(delay, std::max(slice_ns / 2, kShortestNs)));
+    if (sysmon_stop_.load(std::memory_order_acquire)) return;
+
+    const std::int64_t now = os::monotonic_ns();
+    bool acted = false;
+    for (PId i = 0; i < p_count(); ++i) {
+      Processor& p = *ps_[i];
+      const PStatus status = p.status.load(std::memory_order_acquire);
+      if (status == PStatus::kSyscall) {
+        const std::uint32_t tick = p.syscall_tick.load(std::memory_order_relaxed);
+        if (tick != p.seen_syscall_tick) {
+          p.seen_syscall_tick = tick;
+          p.seen_syscall_ns = now;
+          continue;
+        }
+        // Nobody waits for it: leave it, so that the caller finds it again. After a slice it goes anyway.
+        if (!scheduler_->has_runnable() && p.timers.next_when() == 0 && idle_count_.load(std::memory_order_relaxed) > 0 &&
+            now - p.seen_syscall_ns < slice_ns)
+          continue;
+        PStatus in_call = PStatus::kSyscall;
+        if (p.status.compare_exchange_strong(in_call, PStatus::kRunning, std::memory_order_acq_rel)) {
+          p.syscall_tick.fetch_add(1, std::memory_order_relaxed);
+          hand_off(&p);
+          acted = true;
+        }
+      } else if (status == PStatus::kRunning) {
+        const std::uint32_t tick = p.slice_tick.load(std::memory_order_relaxed);
+        if (tick != p.seen_slice_tick) {
+          p.seen_slice_tick = tick;
+          p.seen_slice_ns = now;
+        } else if (now - p.seen_slice_ns >= slice_ns) {
+          p.attention.fetch_or(kAttentionPreempt, std::memory_order_relaxed);
+        }
+      }
+    }
+    // Events: a lane that anybody may poll is polled when nobody has for a while. (Owned lanes are looked at by their owners, who were just asked to yield.)
+    const std::uint64_t polls = counters_.polls.load(std::memory_order_relaxed) + counters_.poller_sleeps.load(std::memory_order_relaxed);
+    if (polls != polls_seen) {
+      polls_seen = polls;
+      last_poll_ns_.store(now, std::memory_order_relaxed);
+    } else if (!lane_owner_ && now - last_poll_ns_.load(std::memory_order_relaxed) >= kIdlePollNs && poll_until_.load(std::memory_order_relaxed) == 0 &&
+               poller_->in_flight(0) > 0) {
+      GList ready;
+      poller_->poll(0, 0, kPollBudget, ready);
+      last_poll_ns_.store(now, std::memory_order_relaxed);
+      if (!ready.empty()) {
+        for (G* g = ready.front(); g != nullptr; g = g->next) g->status.store(GStatus::kRunnable, std::memory_order_relaxed);
+        scheduler_->enqueue_all(ready, kNoP, Why::kInjected);
+        acted = true;
+      }
+    }
+    if (idle_count_.load(std::memory_order_relaxed) > 0) {
+      const std::int64_t earliest = earliest_timer();
+      if (earliest != 0 && earliest <= now && poll_until_.load(std::memory_order_relaxed) == 0) acted |= wake_one_parked_p();
+    }
+    scheduler_->on_tick(now);
+    quiet_rounds = acted ? 0 : quiet_rounds + 1;
+    delay = quiet_rounds < 50 ? kShortestNs : std::min(delay * 2, kLongestNs);
+  }
+}
+
+}  // namespace gearbox

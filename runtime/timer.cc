@@ -1,0 +1,118 @@
+#include "runtime/timer.h"
+
+#include <algorithm>
+
+namespace gearbox {
+
+bool TimerHeap::arm(Timer& t) {
+  Guard<SpinLock> hold(lock_);
+  t.heap.store(this, std::memory_order_release);  // partner: disarm()
+  t.index = static_cast<std::uint32_t>(heap_.size());
+  heap_.push_back({t.when, &t});
+  sift_up(t.index);
+  publish();
+  return heap_[0].timer == &t;
+}
+
+void TimerHeap::sift_up(std::uint32_t i) {
+  const Entry entry = heap_[i];
+  while (i > 0) {
+    const std::uint32_t parent = (i - 1) / 4;
+    if (heap_[parent].when <= entry.when) break;
+    heap_[i] = heap_[parent];
+    heap_[i].timer->index = i;
+    i = parent;
+  }
+  heap_[i] = entry;
+  entry.timer->index = i;
+}
+
+void TimerHeap::sift_down(std::uint32_t i) {
+  const Entry entry = heap_[i];
+  const auto size = static_cast<std::uint32_t>(heap_.size());
+  for (;;) {
+    const std::uint32_t first = i * 4 + 1;
+    if (first >= size) break;
+    std::uint32_t least = first;
+    for (std::uint32_t c = first + 1; c < std::min(first + 4, size); ++c)
+      if (heap_[c].when < heap_[least].when) least = c;
+    if (heap_[least].when >= entry.when) break;
+    heap_[i] = heap_[least];
+    heap_[i].timer->index = i;
+    i = least;
+  }
+  heap_[i] = entry;
+  entry.timer->index = i;
+}
+
+void TimerHeap::remove(std::uint32_t i) {
+  heap_[i].timer->index = Timer::kUnarmed;
+  const Entry last = heap_.back();
+  heap_.pop_back();
+  if (i < heap_.size()) {
+    heap_[i] = last;
+    last.timer->index = i;
+    sift_up(i);
+    sift_down(last.timer->index);
+  }
+}
+
+std::uint32_t TimerHeap::run(std::int64_t now) {
+  std::uint32_t fired = 0;
+  while (const std::int64_t next = next_when()) {
+    if (next > now) break;
+    lock_.lock();
+    if (heap_.empty() || heap_[0].when > now) {
+      lock_.unlock();
+      break;
+    }
+    Timer& t = *heap_[0].timer;
+    // Copied before the timer is let go: a one-shot timer may be gone (it may lie on a goroutine's stack) as soon as fire() has readied its owner.
+    const auto fire = t.fire;
+    void* const argument = t.argument;
+    const std::uint64_t sequence = t.sequence;
+    const bool periodic = t.period > 0;
+    if (periodic) {
+      t.firing.fetch_add(1, std::memory_order_relaxed);
+      t.when += t.period * (1 + (now - t.when) / t.period);  // missed ticks are dropped, as in Go
+      heap_[0].when = t.when;
+      sift_down(0);
+    } else {
+      remove(0);
+      t.heap.store(nullptr, std::memory_order_release);
+    }
+    publish();
+    lock_.unlock();
+    fire(argument, sequence, now);
+    if (periodic) t.firing.fetch_sub(1, std::memory_order_release);  // partner: disarm(); a one-shot may be gone by now
+    ++fired;
+  }
+  return fired;
+}
+
+void TimerHeap::move_all_to(TimerHeap& other) {
+  Guard<SpinLock> hold(lock_);
+  for (const Entry& entry : heap_) {
+    entry.timer->index = Timer::kUnarmed;
+    other.arm(*entry.timer);
+  }
+  heap_.clear();
+  publish();
+}
+
+bool disarm(Timer& t) {
+  bool was_armed = false;
+  while (TimerHeap* heap = t.heap.load(std::memory_order_acquire)) {
+    Guard<SpinLock> hold(heap->lock_);
+    if (t.heap.load(std::memory_order_relaxed) != heap) continue;  // fired, or moved to another P meanwhile
+    heap->remove(t.index);
+    heap->publish();
+    t.heap.store(nullptr, std::memory_order_release);
+    was_armed = true;
+    break;
+  }
+  while (t.firing.load(std::memory_order_acquire) != 0) os::yield_thread();
+  return was_armed;
+}
+
+}  // namespace gearbox

@@ -1,0 +1,270 @@
+// Stopping the world, walking the roots, changing GOMAXPROCS.
+//
+// A stop marks every P under idle_lock_: idle Ps and Ps in system calls are stopped on the spot (whoever comes back finds no P and waits); running ones
+// are asked through P::attention and count themselves down at their next safepoint, where their M holds them with the goroutine's context saved. The
+// last one wakes the stopper.
+//
+//   S4  While the world is stopped no goroutine runs but the stopper's, and every other one's context is saved.
+#include <algorithm>
+
+#include "base/os/clock.h"
+#include "interfaces/mutant.h"
+#include "runtime/finalizer.h"
+#include "runtime/root.h"
+#include "runtime/runtime.h"
+
+namespace gearbox {
+namespace {
+constexpr std::int64_t kStopRetryNs = 1'000'000;
+}
+
+// idle_lock_ held.
+void Runtime::count_stopped() {
+  GEARBOX_INVARIANT(S4, stop_wait_ > 0, "more Ps stopped than there are");
+  if (--stop_wait_ == 0) {
+    stop_word_.store(1, std::memory_order_release);
+    os::futex_wake(stop_word_, 1);
+  }
+}
+
+// On the M's stack, with p owned and the context of whatever goroutine it ran saved.
+void Runtime::hold_at_safepoint(Machine* m, Processor* p) {
+  const std::uint32_t epoch = world_epoch_.load(std::memory_order_acquire);
+  {
+    Guard<SpinLock> hold(idle_lock_);
+    if (!stop_requested_ || ended_.load(std::memory_order_relaxed)) {
+      p->attention.fetch_and(~kAttentionStop, std::memory_order_relaxed);
+      return;
+    }
+    p->status.store(PStatus::kStopped, std::memory_order_release);
+    count_stopped();
+  }
+  while (world_epoch_.load(std::memory_order_acquire) == epoch) os::futex_wait(world_epoch_, epoch, os::kForever);
+  // GOMAXPROCS may have changed meanwhile: this M may hold another P now, or one that is no more.
+  set_current_p(m->p);
+  if (m->p->status.load(std::memory_order_acquire) == PStatus::kRemoved) release(m);
+}
+
+std::int64_t Runtime::stop_the_world(const char*) {
+  const std::int64_t began = os::monotonic_ns();
+  // The world lock. On a goroutine a second stopper parks; on an M's stack (the goroutine's context is saved) it takes part in the first stop.
+  for (;;) {
+    world_lock_.lock();
+    if (!world_taken_) {
+      world_taken_ = true;
+      world_lock_.unlock();
+      break;
+    }
+    if (Goroutine* g = current_goroutine(); g != nullptr) {
+      world_waiters_.push_back(g);
+      park_and_unlock(world_lock_, "stop the world");
+      continue;  // the one that woke us gave the lock up, and others may be faster
+    }
+    world_lock_.unlock();
+    Machine* m = current_machine();
+    if ((m->p->attention.load(std::memory_order_acquire) & kAttentionStop) != 0)
+      hold_at_safepoint(m, static_cast<Processor*>(m->p));
+    else
+      os::yield_thread();
+  }
+  const Processor* mine = current_processor();
+  {
+    Guard<SpinLock> hold(idle_lock_);
+    stop_requested_ = true;
+    stop_began_ns_ = began;
+    stop_word_.store(0, std::memory_order_relaxed);
+    stop_wait_ = p_count() - 1;
+    for (PId i = 0; i < p_count(); ++i) {
+      Processor* p = ps_[i].get();
+      if (p == mine) continue;
+      p->attention.fetch_or(kAttentionStop, std::memory_order_seq_cst);
+      PStatus in_call = PStatus::kSyscall;
+      if (p->status.load(std::memory_order_relaxed) == PStatus::kIdle) {
+        p->status.store(PStatus::kStopped, std::memory_order_relaxed);
+        --stop_wait_;
+      } else if (p->status.compare_exchange_strong(in_call, PStatus::kStopped, std::memory_order_acq_rel)) {
+        --stop_wait_;
+      }
+    }
+    idle_ps_.clear();
+    idle_count_.store(0, std::memory_order_seq_cst);
+    if (stop_wait_ == 0) stop_word_.store(1, std::memory_order_relaxed);
+  }
+  while (stop_word_.load(std::memory_order_acquire) == 0) {
+    if (os::futex_wait(stop_word_, 0, kStopRetryNs)) continue;
+    // A P may have entered a system call right after it was asked: take it there.
+    Guard<SpinLock> hold(idle_lock_);
+    for (PId i = 0; i < p_count() && stop_wait_ > 0; ++i) {
+      PStatus in_call = PStatus::kSyscall;
+      if (ps_[i].get() != mine && ps_[i]->status.compare_exchange_strong(in_call, PStatus::kStopped, std::memory_order_acq_rel)) count_stopped();
+    }
+  }
+  const std::int64_t took = os::monotonic_ns() - began;
+  time_to_stop_ns_.record(static_cast<std::uint64_t>(took));
+#if defined(GEARBOX_CHECKED)
+  scheduler_->check();
+#endif
+  return took;
+}
+
+void Runtime::start_the_world() {
+  {
+    Guard<SpinLock> hold(idle_lock_);
+    stop_requested_ = false;
+    for (PId i = 0; i < p_count(); ++i) {
+      Processor* p = ps_[i].get();
+      p->attention.fetch_and(~kAttentionStop, std::memory_order_relaxed);
+      if (p->status.load(std::memory_order_relaxed) != PStatus::kStopped) continue;
+      if (p->m != nullptr) {
+        p->status.store(PStatus::kRunning, std::memory_order_release);
+      } else {
+        p->status.store(PStatus::kIdle, std::memory_order_release);
+        idle_ps_.push_back(p);
+      }
+    }
+    idle_count_.store(static_cast<PId>(idle_ps_.size()), std::memory_order_seq_cst);
+  }
+  world_epoch_.fetch_add(1, std::memory_order_release);  // partner: hold_at_safepoint()
+  os::futex_wake(world_epoch_, 1 << 30);
+  if (scheduler_->has_runnable()) wake_one_parked_p();
+
+  world_lock_.lock();
+  world_taken_ = false;
+  G* next = world_waiters_.pop_front();
+  world_lock_.unlock();
+  if (next != nullptr) ready(next);
+}
+
+void Runtime::ragged_barrier() {
+  // Each P is asked to pass a safepoint by its scheduling tick or status; those that are idle, stopped or in a call are past one.
+  std::vector<std::uint32_t> seen(p_count());
+  std::vector<bool> waiting(p_count(), false);
+  const P* mine = current_p();
+  for (PId i = 0; i < p_count(); ++i) {
+    Processor* p = ps_[i].get();
+    if (p == mine || p->status.load(std::memory_order_acquire) != PStatus::kRunning) continue;
+    seen[i] = p->slice_tick.load(std::memory_order_relaxed);
+    waiting[i] = true;
+    p->attention.fetch_or(kAttentionPreempt, std::memory_order_seq_cst);
+  }
+  for (PId i = 0; i < p_count(); ++i) {
+    while (waiting[i]) {
+      Processor* p = ps_[i].get();
+      waiting[i] = p != current_p() && p->status.load(std::memory_order_acquire) == PStatus::kRunning &&
+                   p->slice_tick.load(std::memory_order_acquire) == seen[i] &&
+                   (p->attention.load(std::memory_order_acquire) & kAttentionPreempt) != 0;
+      if (waiting[i]) sleep_ns(20'000);
+    }
+  }
+}
+
+// ---- roots
+
+[[gnu::no_sanitize("address", "thread")]] void Runtime::visit_stack(G* g, void (*visit)(void*, const std::uintptr_t*, std::size_t),
+                                                                    void* context) {
+  auto* goroutine = static_cast<Goroutine*>(g);
+  const GStatus status = g->status.load(std::memory_order_acquire);
+  if (status == GStatus::kDead) return;
+  std::uintptr_t low = reinterpret_cast<std::uintptr_t>(g->context.sp);
+  if (status == GStatus::kSyscall) low = GEARBOX_MUTANT(kNoSpillAtSyscall) ? g->stack_hi : goroutine->syscall_sp;
+  low = (low - 128) & ~std::uintptr_t{7};  // the red zone
+  low = std::max(low, g->stack_lo);
+  if (low < g->stack_hi) visit(context, reinterpret_cast<const std::uintptr_t*>(low), (g->stack_hi - low) / sizeof(std::uintptr_t));
+}
+
+std::size_t Runtime::root_jobs() const { return roots::kShards + 1; }
+
+void Runtime::visit_roots(std::size_t job, void (*visit)(void*, const std::uintptr_t*, std::size_t), void* context) {
+  if (job < roots::kShards) {
+    if (!GEARBOX_MUTANT(kSkipRoots)) roots::visit(job, visit, context);
+  } else {
+    finalizers_->visit_queued(visit, context);
+  }
+}
+
+void Runtime::arm_stack_scan() {
+  const std::uint32_t n = stacks_.count();
+  for (std::uint32_t i = 0; i < n; ++i) stacks_.at(i)->scan.store(ScanState::kUnscanned, std::memory_order_relaxed);
+  for (PId i = 0; i < p_count(); ++i) ps_[i]->scanning = true;
+}
+
+void Runtime::disarm_stack_scan() {
+  for (PId i = 0; i < p_count(); ++i) ps_[i]->scanning = false;
+}
+
+void Runtime::set_marking(bool on) {
+  for (PId i = 0; i < p_count(); ++i) ps_[i]->marking = on;
+}
+
+void Runtime::visit_finalizer_objects(void (*visit)(void*, void*), void* context) { finalizers_->visit_objects(visit, context); }
+void Runtime::queue_dead_finalizers(bool (*is_dead)(void*, void*), void* context) { finalizers_->queue_dead(is_dead, context); }
+
+// ---- GOMAXPROCS
+
+Processor* Runtime::make_processor(PId id) {
+  if (ps_[id] == nullptr) ps_[id] = std::make_unique<Processor>();
+  Processor* p = ps_[id].get();
+  p->id = id;
+  p->world = this;
+  p->collector = collector_.get();
+  p->random = Random(options_.seed * 1000003 + id);
+  p->attention.store(0, std::memory_order_relaxed);
+  return p;
+}
+
+PId Runtime::set_procs(PId n) {
+  struct Change {
+    Runtime* runtime;
+    PId wanted, former;
+  } change{this, std::clamp<PId>(n, 1, kMaxPs), p_count()};
+  if (n == 0 || change.wanted == change.former) return change.former;
+  // A collection that is under way has flags in every P; the change waits for a moment between two cycles, when P flags are all down.
+  for (;;) {
+    stop_the_world("GOMAXPROCS");
+    if (heap_.phase.load(std::memory_order_acquire) != GcPhase::kMark) break;
+    start_the_world();
+    sleep_ns(100'000);
+  }
+  const PId former = change.former;
+  const PId wanted = change.wanted;
+  for (PId id = former; id < wanted; ++id) {
+    Processor* p = make_processor(id);
+    p->marking = false;
+    p->scanning = false;
+    allocator_->p_added(*p);
+    scheduler_->p_added(id);
+    p->status.store(PStatus::kStopped, std::memory_order_relaxed);
+  }
+  p_count_.store(std::max(former, wanted), std::memory_order_relaxed);
+  if (wanted < former) {
+    Machine* m = current_machine();
+    auto* mine = static_cast<Processor*>(m->p);
+    if (mine->id >= wanted) {  // this goroutine goes on with P 0, and P 0's M, if it has one, with nothing
+      Processor* zero = ps_[0].get();
+      auto* other = static_cast<Machine*>(zero->m);
+      std::swap(zero->m, mine->m);
+      m->p = zero;
+      set_current_p(zero);
+      zero->status.store(PStatus::kRunning, std::memory_order_relaxed);
+      if (other != nullptr) other->p = mine;
+      mine->status.store(PStatus::kStopped, std::memory_order_relaxed);
+    }
+    for (PId id = wanted; id < former; ++id) {
+      Processor* p = ps_[id].get();
+      scheduler_->p_removed(id);
+      allocator_->p_removed(*p);
+      p->timers.move_all_to(ps_[0]->timers);
+      {
+        Guard<SpinLock> hold(free_lock_);
+        free_gs_.append(p->free_gs);
+      }
+      // Its M, held at a safepoint, finds itself without a P when the world starts; the goroutine it ran goes back to the queue.
+      p->status.store(PStatus::kRemoved, std::memory_order_relaxed);
+    }
+  }
+  p_count_.store(wanted, std::memory_order_relaxed);
+  start_the_world();
+  return former;
+}
+
+}  // namespace gearbox
