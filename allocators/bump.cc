@@ -88,6 +88,11 @@ class Bump final : public Allocator {
   void* refill(P& p, std::uint32_t index, const TypeDesc* type, std::size_t) override {
     Cache& cache = *static_cast<Cache*>(p.cache.impl);
     Window& window = p.cache.windows[index];
+    if (window.free != 0) {  // the caller came back from the collector on another P
+      const int cell = std::countr_zero(window.free);
+      window.free &= window.free - 1;
+      return reinterpret_cast<void*>(window.base + static_cast<std::size_t>(cell) * window.stride);
+    }
     Span*& span = cache.span[index];
     std::uint32_t& word = cache.word[index];
     if (span == nullptr || word * 64 >= span->cell_count) {

@@ -223,8 +223,8 @@ void* SizeClass::refill(P& p, std::uint32_t index, const TypeDesc* type, std::si
   Window& window = p.cache.windows[index];
   Central& central = centrals_[index];
   SpanRecord*& span = cache.span[index];
-  GEARBOX_INVARIANT(refill, window.free == 0, "window {} still has cells", index);
-  while (span == nullptr || !claim(p, *span, cache.word[index], window, central)) {
+  // A caller that came back from the collector on another P may find cells in this one's window.
+  while (window.free == 0 && (span == nullptr || !claim(p, *span, cache.word[index], window, central))) {
     if (span != nullptr) {
       Guard<SpinLock> hold(central.lock);
       central.full.push(span);
