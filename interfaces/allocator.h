@@ -42,11 +42,13 @@ class Allocator {
   // WARM. One zeroed object of `bytes` payload for window `window` (interfaces/processor.h says which), and as many more cells in that
   // window as are at hand. type: null for kNoscanWindow, else the object's type. Null when the range is full (the caller collects and asks again).
   // Called on a goroutine's stack by the owner of p; must not park, and must not reach a safepoint.
-  // ENSURES: cells in the window are zeroed, or needs_zero is set; in kMark all of them are marked; a header, if any, is the caller's to write
-  //          (native), or already written (kStartBits).
+  // Returns the cell in native heaps: a header, if the window has one, is the caller's to write, and the payload lies behind it. With kStartBits
+  // every object has a header, which is already written (type, and `bytes` as given), and the payload is returned.
+  // ENSURES: cells in the window are zeroed, or needs_zero is set (the one returned is zeroed anyway); in kMark all of them are marked.
   virtual void* refill(P& p, std::uint32_t window, const TypeDesc* type, std::size_t bytes) = 0;
 
-  // COLD. An object larger than kMaxSmallBytes, zeroed; otherwise like refill().
+  // COLD. An object larger than kMaxSmallBytes, zeroed; returns what refill() would: native, with a type that has references, a cell that begins with
+  // a header (room for it is added to `bytes`), else the payload.
   virtual void* allocate_large(P& p, const TypeDesc* type, std::size_t bytes) = 0;
 
   // COLD. World stopped. Empties every window (cells not handed out are free again), clears marks. The collector sets phase kMark right after.

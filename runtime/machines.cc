@@ -236,6 +236,7 @@ void* Runtime::machine_entry(void* machine) {
     runtime.machine_loop(m);
   }
   runtime.machine_end(m);
+  m->left.store(true, std::memory_order_release);
   return nullptr;
 }
 

@@ -72,6 +72,7 @@ struct Machine : M {
   Goroutine* locked_g = nullptr;           // lock_os_thread(): the only goroutine this M runs
   Goroutine* blocking_g = nullptr;         // to be resumed without a P; guarded by idle_lock_
   void* signal_stack = nullptr;
+  std::atomic<bool> left{false};           // its thread has left the runtime for good
 };
 
 inline Machine* current_machine() noexcept { return static_cast<Machine*>(current_m()); }
@@ -87,6 +88,8 @@ class Runtime final : public World {
   ~Runtime() override;
   // Becomes the first M, runs main on the first goroutine, and returns when that has ended and every M that can be stopped has stopped.
   RunStats run(std::function<void()> main);
+  // After run(): joins every thread; false if one is stuck in a blocking call or a loop without safepoints. Waits a second for it.
+  bool join_machines();
 
   // ---- goroutines (sched.cc). On a goroutine unless said otherwise.
   Goroutine* new_goroutine();                            // a dead G with a stack, not yet runnable; dies with a message when there is no memory

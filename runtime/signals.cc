@@ -19,9 +19,9 @@ namespace {
 constexpr std::size_t kSignalStackBytes = 64 * 1024;
 
 template <class... Arguments>
-void say(fmt::format_string<Arguments...> format, Arguments... arguments) {
+void say(fmt::string_view format, const Arguments&... arguments) {
   char text[512];
-  auto out = fmt::format_to_n(text, sizeof(text), format, arguments...);
+  auto out = fmt::format_to_n(text, sizeof(text), fmt::runtime(format), arguments...);
   os::write_all(2, text, out.size < sizeof(text) ? out.size : sizeof(text));
 }
 

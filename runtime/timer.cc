@@ -71,7 +71,9 @@ std::uint32_t TimerHeap::run(std::int64_t now) {
     const auto fire = t.fire;
     void* const argument = t.argument;
     const std::uint64_t sequence = t.sequence;
-    if (t.period > 0) {
+    const bool periodic = t.period > 0;
+    if (periodic) {
+      t.firing.fetch_add(1, std::memory_order_relaxed);
       t.when += t.period * (1 + (now - t.when) / t.period);  // missed ticks are dropped, as in Go
       heap_[0].when = t.when;
       sift_down(0);
@@ -82,6 +84,7 @@ std::uint32_t TimerHeap::run(std::int64_t now) {
     publish();
     lock_.unlock();
     fire(argument, sequence, now);
+    if (periodic) t.firing.fetch_sub(1, std::memory_order_release);  // partner: disarm(); a one-shot may be gone by now
     ++fired;
   }
   return fired;
@@ -98,16 +101,18 @@ void TimerHeap::move_all_to(TimerHeap& other) {
 }
 
 bool disarm(Timer& t) {
-  for (;;) {
-    TimerHeap* heap = t.heap.load(std::memory_order_acquire);
-    if (heap == nullptr) return false;
+  bool was_armed = false;
+  while (TimerHeap* heap = t.heap.load(std::memory_order_acquire)) {
     Guard<SpinLock> hold(heap->lock_);
-    if (t.heap.load(std::memory_order_relaxed) != heap) continue;  // moved to another P meanwhile
+    if (t.heap.load(std::memory_order_relaxed) != heap) continue;  // fired, or moved to another P meanwhile
     heap->remove(t.index);
     heap->publish();
     t.heap.store(nullptr, std::memory_order_release);
-    return true;
+    was_armed = true;
+    break;
   }
+  while (t.firing.load(std::memory_order_acquire) != 0) os::yield_thread();
+  return was_armed;
 }
 
 }  // namespace gearbox

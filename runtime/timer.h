@@ -28,6 +28,7 @@ struct Timer {
   std::uint64_t sequence = 0;                                // handed to fire(): tells a stale firing from a live one
   std::atomic<TimerHeap*> heap{nullptr};                     // where it is armed; null when not. Changed under that heap's lock
   std::uint32_t index = kUnarmed;
+  std::atomic<std::uint32_t> firing{0};                      // periodic ones: firings under way; disarm() waits for them
 };
 
 class TimerHeap {
@@ -62,7 +63,8 @@ class TimerHeap {
   std::atomic<std::size_t> size_{0};
 };
 
-// Takes t out of its heap. True if it was armed; false if it had fired or was never armed: then its callback may still be running on another M.
+// Takes t out of its heap. True if it was armed; false if it had fired or was never armed: then a one-shot's callback may still be running on another M.
+// A periodic timer's is over when this returns.
 bool disarm(Timer& t);
 
 }  // namespace gearbox

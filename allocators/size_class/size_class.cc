@@ -1,0 +1,612 @@
+// size_class: spans of equal cells, found by division; Go's mcache -> mcentral -> mheap with bitmaps instead of free
+// lists.
+//
+// Idea.       A span is a run of 8 KiB pages cut into cells of one size and one kind: without references, with a
+// header, or all of one type (then
+//             the type is the span's and a cell needs no header). Which cells are taken is a bitmap by cell. A P claims
+//             up to 64 cells at once, one word of that bitmap, and hands them out by counting trailing zeros. After a
+//             mark the mark bitmap becomes the allocation bitmap, so a sweep is a copy of words and touches no object,
+//             dead or alive.
+// Structure.  Cache (one a P): the span each window claims from, and how far it got. Central (one a window, and one for
+// large objects): lists of swept
+//             spans with holes, of full ones, and of spans not yet swept. PageHeap: free pages. SpanRecords: where Span
+//             structs come from. A span in a Cache is on no list; its alloc_bits belong to that P. Mark bits are the
+//             collector's, and any P's that claims in kMark.
+// Invariants. Z1  A cell that may hold references is zero from before its allocation bit is set: a stale word that
+// finds it, finds nulls.
+//             Z2  A marked cell is an allocated cell.
+//             Z3  Outside kMark every swept span's mark bits are clear (the sweep clears each word as it copies it, so
+//             no pause ever has to). Z4  unswept_ counts the spans on unswept lists plus those being swept now. Z5
+//             Pages are taken back only while phase is kSweep.
+// Threads.    refill, allocate_large, sweep: the owner of a P, several at once; locks are per window, and one in the
+// page heap. begin_*, enumerate, check: the
+//             world is stopped. A record's fields are written before state is set to kInUse, and that before any word
+//             can point into the span.
+// Rejected.   A free list through the cells: the sweep would touch every dead cell, and a stale word would find links.
+// Claiming single cells:
+//             the atomic traffic of mark and accounting would come once an object instead of once in 64.
+//             Sweeping in the order of addresses over all windows: a refill wants spans of its own kind, and finds them
+//             on its own list.
+// Cost.       Hit: inline, no call. Refill: some ten nanoseconds and the zeroing, for up to 64 cells. Sweep: two loads,
+// two stores a word. Weak spot.  Every type among the first ones has spans of its own, so a program that makes a few
+// objects of each of many types holds
+//             a span a type.
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+#include "allocators/size_class/page_heap.h"
+#include "allocators/size_class/span_record.h"
+#include "base/check.h"
+#include "base/lock.h"
+#include "interfaces/allocator.h"
+#include "interfaces/mutant.h"
+#include "interfaces/processor.h"
+#include "interfaces/registry.h"
+#include "interfaces/world.h"
+
+namespace gearbox::allocators {
+namespace {
+
+using namespace size_class_parts;
+
+constexpr std::uint32_t kLarge = kWindows;        // index of the Central of large objects
+constexpr std::size_t kMaxSpanBytes = 128 << 10;  // the division by multiplication is exact up to here
+constexpr std::size_t kFlushBytes = 16 << 10;     // what a P may have claimed and not yet added to Heap::live_bytes
+constexpr unsigned char kPoison = 0xDB;
+
+struct Options {
+  std::uint64_t claim_bytes = 4096;
+  std::uint64_t span_kib = 8;
+  std::uint64_t sweep_ahead = 8;
+  bool lazy_sweep = true;
+
+  void visit(OptionVisitor& v) {
+    v.field("claim_bytes", claim_bytes, {16, 65536},
+            "Most bytes of cells a P claims at once, in one word of the bitmap; at least one cell.");
+    v.field("span_kib", span_kib, {8, 128},
+            "Smallest span. Larger spans are fetched and swept less often, and hold more unused cells of a rare size.");
+    v.field("sweep_ahead", sweep_ahead, {0, 1024},
+            "Spans of other sizes a P sweeps before it takes fresh pages, while a sweep is under way.");
+    v.field("lazy_sweep", lazy_sweep,
+            "A P that needs cells sweeps spans of their size first. Off: only the collector's own sweep does.");
+  }
+};
+
+// One P's part. Fields belong to the P's owner; the counters are read by stats().
+struct Cache {
+  SpanRecord* span[kWindows] = {};
+  std::uint32_t word[kWindows] = {};  // of the span's bitmap: the next to claim from
+  std::uint64_t unflushed_bytes = 0;
+  std::atomic<std::uint64_t> freed_bytes{0}, freed_objects{0}, spans_swept{0}, spans_made{0};
+};
+
+void add(std::atomic<std::uint64_t>& counter, std::uint64_t n) noexcept {  // one writer, so no locked instruction
+  counter.store(counter.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
+}
+
+struct alignas(64) Central {
+  SpinLock lock;  // guards the three lists
+  SpanList holes, full, unswept;
+  // The layout of its spans, written under the lock by the first refill; cell_bytes 0 until then.
+  std::uint32_t cell_bytes = 0, cell_count = 0, pages = 0, cells_a_claim = 0;
+  CellKind kind = CellKind::kNoscan;
+  const TypeDesc* type = nullptr;
+};
+
+std::uint64_t valid_cells(const SpanRecord& span, std::uint32_t word) noexcept {
+  const std::uint32_t left = span.cell_count - word * 64;
+  return left >= 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << left) - 1;
+}
+
+// Calls f(first bit, length) for each run of ones.
+template <class F>
+void for_each_run(std::uint64_t bits, F&& f) {
+  while (bits != 0) {
+    const int first = std::countr_zero(bits);
+    const int length = std::countr_one(bits >> first);
+    f(first, length);
+    if (first + length >= 64) return;
+    bits &= ~std::uint64_t{0} << (first + length);
+  }
+}
+
+class SizeClass final : public Allocator {
+ public:
+  SizeClass(World&, const Options& options) : options_(options) {}
+  ~SizeClass() override {
+    if (page_table_ != nullptr) os::release(page_table_, page_table_bytes_);
+  }
+
+  Status start(Heap& heap) override;
+  void p_added(P& p) override;
+  void p_removed(P& p) override;
+  void* refill(P& p, std::uint32_t window, const TypeDesc* type, std::size_t bytes) override;
+  void* allocate_large(P& p, const TypeDesc* type, std::size_t bytes) override;
+  void begin_mark() override;
+  void begin_sweep() override;
+  bool sweep(P& p, std::size_t units) override;
+  bool sweep_done() const override {
+    return unswept_.load(std::memory_order_acquire) == 0;  // partner: finish_span()
+  }
+  void finish_sweep() override;
+  void enumerate(void (*visit)(void*, const Object&), void* context) override;
+  void release_free_memory() override { page_heap_.release(); }
+  AllocatorStats stats() const override;
+  void counters(CounterVisitor& v) const override;
+  void check() const override;
+
+ private:
+  Cache& cache_of(P& p) noexcept { return *static_cast<Cache*>(p.cache.impl); }
+  void lay_out(Central& central, std::uint32_t window, const TypeDesc* type);
+  bool claim(P& p, SpanRecord& span, std::uint32_t& word, Window& window, const Central& central);
+  SpanRecord* next_span(P& p, std::uint32_t window, const TypeDesc* type);
+  SpanRecord* make_span(Cache& cache, const Central& central, std::uint32_t window, std::size_t pages);
+  void publish(SpanRecord& span);
+  std::uint32_t sweep_bitmap(Cache& cache, SpanRecord& span);
+  void finish_span() noexcept { unswept_.fetch_sub(1, std::memory_order_release); }  // partner: sweep_done()
+  SpanRecord* pop_unswept();
+  void file_swept(SpanRecord& span, std::uint32_t live);
+  void free_span(SpanRecord& span);
+  void account(P& p, Cache& cache, std::uint64_t bytes);
+  void flush_account(Cache& cache);
+  void return_cells(P& p, bool lose_black);
+
+  const Options options_;
+  Heap* heap_ = nullptr;
+  std::atomic<Span*>* page_table_ = nullptr;
+  std::size_t page_table_bytes_ = 0;
+  PageHeap page_heap_;
+  SpanRecords records_;
+  Central centrals_[kWindows + 1];
+  std::atomic<std::uint64_t> unswept_{0};
+  std::atomic<std::uint32_t> sweep_cursor_{kWindows + 1};  // Centrals before it have nothing left to sweep
+  std::vector<P*> ps_;                                     // changed only while the world is stopped
+  std::vector<std::unique_ptr<Cache>> caches_;             // of all Ps there ever were, for stats
+};
+
+Status SizeClass::start(Heap& heap) {
+  heap_ = &heap;
+  const std::size_t pages = heap.bytes / kHeapPage;
+  page_table_bytes_ = (pages * sizeof(page_table_[0]) + os::kPageBytes - 1) / os::kPageBytes * os::kPageBytes;
+  Result<void*> table = os::reserve(page_table_bytes_, 0, os::kPageBytes);
+  if (!table) return table.error();
+  page_table_ = static_cast<std::atomic<Span*>*>(*table);  // the kernel's zeroes are null pointers
+  if (Status made = records_.start(pages); !made) return made;
+  page_heap_.start(heap.base, pages);
+  heap.find = FindKind::kSpans;
+  heap.pages = page_table_;
+  return Ok{};
+}
+
+void SizeClass::p_added(P& p) {
+  caches_.push_back(std::make_unique<Cache>());
+  p.cache.impl = caches_.back().get();
+  ps_.push_back(&p);
+}
+
+void SizeClass::p_removed(P& p) {
+  return_cells(p, false);
+  ps_.erase(std::find(ps_.begin(), ps_.end(), &p));
+  p.cache.impl = nullptr;
+}
+
+// ---- handing out
+
+void SizeClass::lay_out(Central& central, std::uint32_t window, const TypeDesc* type) {
+  std::size_t cell;
+  if (window >= kTypedWindow) {
+    GEARBOX_REQUIRE(type != nullptr && !type->array, "window {} serves one type, and none or an array was given",
+                    window);
+    cell = size_class_bytes(size_class_of(type->bytes));
+    central.kind = CellKind::kTyped;
+    central.type = type;
+  } else {
+    cell = size_class_bytes(window % kSizeClasses);
+    central.kind = window < kHeaderWindow ? CellKind::kNoscan : CellKind::kHeader;
+  }
+  const std::size_t few_cells = cell <= kMaxSpanBytes / 8 ? 8 : 4;
+  std::size_t bytes = std::max<std::size_t>(options_.span_kib << 10, cell * few_cells);
+  bytes = (bytes + kHeapPage - 1) / kHeapPage * kHeapPage;
+  while (bytes % cell > bytes / 8 && bytes < kMaxSpanBytes) bytes += kHeapPage;
+  central.pages = static_cast<std::uint32_t>(bytes / kHeapPage);
+  central.cell_count = static_cast<std::uint32_t>(bytes / cell);
+  central.cells_a_claim = static_cast<std::uint32_t>(std::clamp<std::size_t>(options_.claim_bytes / cell, 1, 64));
+  central.cell_bytes = static_cast<std::uint32_t>(cell);
+}
+
+void* SizeClass::refill(P& p, std::uint32_t index, const TypeDesc* type, std::size_t bytes) {
+  Cache& cache = cache_of(p);
+  Window& window = p.cache.windows[index];
+  Central& central = centrals_[index];
+  SpanRecord*& span = cache.span[index];
+  // A caller that came back from the collector on another P may find cells in this one's window.
+  while (window.free == 0 && (span == nullptr || !claim(p, *span, cache.word[index], window, central))) {
+    if (span != nullptr) {
+      Guard<SpinLock> hold(central.lock);
+      central.full.push(span);
+    }
+    span = next_span(p, index, type);
+    cache.word[index] = 0;
+    if (span == nullptr) return nullptr;
+  }
+  GEARBOX_INVARIANT(refill, central.type == type || index < kTypedWindow, "window {} serves {}, not {}", index,
+                    central.type->name, type->name);
+  GEARBOX_INVARIANT(refill,
+                    bytes + (central.kind == CellKind::kHeader ? sizeof(ObjectHeader) : 0) <= central.cell_bytes,
+                    "{} bytes do not fit in cells of {}", bytes, central.cell_bytes);
+  (void)bytes;
+  const int cell = std::countr_zero(window.free);
+  window.free &= window.free - 1;
+  void* address = reinterpret_cast<void*>(window.base + static_cast<std::size_t>(cell) * window.stride);
+  if (window.needs_zero != 0) std::memset(address, 0, window.stride);
+  return address;
+}
+
+// Claims the next free cells of the span, at most a word of the bitmap. HOT among the slow: once in up to 64
+// allocations.
+bool SizeClass::claim(P& p, SpanRecord& span, std::uint32_t& word, Window& window, const Central& central) {
+  for (; word < span.words; ++word) {
+    const std::uint64_t taken = span.alloc_bits[word].load(std::memory_order_relaxed);
+    std::uint64_t cells = ~taken & valid_cells(span, word);
+    if (cells == 0) continue;
+    if (static_cast<std::uint32_t>(std::popcount(cells)) > central.cells_a_claim) {
+      std::uint64_t rest = cells;
+      for (std::uint32_t i = 0; i < central.cells_a_claim; ++i) rest &= rest - 1;
+      cells &= ~rest;
+    }
+    const std::size_t stride = central.cell_bytes;
+    const std::uintptr_t base = span.base + word * 64 * stride;
+    const bool scanned = central.kind != CellKind::kNoscan;
+    if (scanned && !span.fresh)  // Z1
+      for_each_run(cells, [&](int first, int length) {
+        std::memset(reinterpret_cast<void*>(base + first * stride), 0, length * stride);
+      });
+    if (heap_->phase.load(std::memory_order_relaxed) == GcPhase::kMark && !GEARBOX_MUTANT(kAllocateWhite))
+      span.mark_bits[word].fetch_or(cells, std::memory_order_relaxed);
+    span.alloc_bits[word].store(
+        taken | cells, std::memory_order_release);  // partner: find_in_span(); after the zeroes, after the marks
+    window.free = cells;
+    window.base = base;
+    window.stride = static_cast<std::uint32_t>(stride);
+    window.needs_zero = !scanned && !span.fresh ? 1 : 0;
+    const auto count = static_cast<std::uint64_t>(std::popcount(cells));
+    p.cache.allocated_objects += count;
+    account(p, cache_of(p), count * stride);
+    return true;
+  }
+  return false;
+}
+
+void SizeClass::account(P& p, Cache& cache, std::uint64_t bytes) {
+  p.cache.allocated_bytes += bytes;
+  cache.unflushed_bytes += bytes;
+  if (cache.unflushed_bytes >= kFlushBytes) flush_account(cache);
+}
+
+void SizeClass::flush_account(Cache& cache) {
+  const std::uint64_t live =
+      heap_->live_bytes.fetch_add(cache.unflushed_bytes, std::memory_order_relaxed) + cache.unflushed_bytes;
+  cache.unflushed_bytes = 0;
+  std::uint64_t peak = heap_->peak_bytes.load(std::memory_order_relaxed);
+  while (live > peak && !heap_->peak_bytes.compare_exchange_weak(peak, live, std::memory_order_relaxed)) {
+  }
+}
+
+// A swept span of that window with holes, or a new one; null when the range is full.
+SpanRecord* SizeClass::next_span(P& p, std::uint32_t window, const TypeDesc* type) {
+  Central& central = centrals_[window];
+  Cache& cache = cache_of(p);
+  for (;;) {
+    SpanRecord* span;
+    {
+      Guard<SpinLock> hold(central.lock);
+      if (central.cell_bytes == 0) lay_out(central, window, type);
+      if ((span = central.holes.pop()) != nullptr) return span;
+      if (options_.lazy_sweep) span = central.unswept.pop();
+    }
+    if (span == nullptr) break;
+    const std::uint32_t live = sweep_bitmap(cache, *span);
+    finish_span();
+    if (live < span->cell_count) return span;
+    Guard<SpinLock> hold(central.lock);
+    central.full.push(span);
+  }
+  // Before the heap grows, pay for it: other sizes may hold whole pages of garbage that nobody has looked at yet.
+  if (!sweep_done()) sweep(p, options_.sweep_ahead);
+  if (SpanRecord* span = make_span(cache, central, window, central.pages)) return span;
+  // The range is full. What is left of the sweep may hold pages, or spans of this window.
+  while (sweep(p, 64)) {
+  }
+  if (SpanRecord* span = make_span(cache, central, window, central.pages)) return span;
+  Guard<SpinLock> hold(central.lock);
+  return central.holes.pop();
+}
+
+SpanRecord* SizeClass::make_span(Cache& cache, const Central& central, std::uint32_t window, std::size_t pages) {
+  const PageRun run = page_heap_.take(pages);
+  if (run.count == 0) return nullptr;
+  const std::uint32_t cells = window == kLarge ? 1 : central.cell_count;
+  SpanRecord* span = records_.make((cells + 63) / 64);
+  span->base = heap_->base + run.first * kHeapPage;
+  span->bytes = run.count * kHeapPage;
+  span->window = window;
+  span->fresh = run.zero;
+  span->cell_count = cells;
+  add(cache.spans_made, 1);
+  heap_->in_use_bytes.fetch_add(span->bytes, std::memory_order_relaxed);
+  if (window == kLarge) return span;  // its caller knows the rest
+  span->kind = central.kind;
+  span->type = central.type;
+  span->cell_bytes = central.cell_bytes;
+  span->divide_magic =
+      static_cast<std::uint32_t>(((std::uint64_t{1} << 32) + central.cell_bytes - 1) / central.cell_bytes);
+  publish(*span);
+  return span;
+}
+
+// Lets find_object() see the span. Fields are complete; the state comes last, so that a stale word that is looked up
+// meanwhile finds all or nothing.
+void SizeClass::publish(SpanRecord& span) {
+  const std::size_t first = (span.base - heap_->base) / kHeapPage;
+  for (std::size_t page = first; page < first + span.bytes / kHeapPage; ++page)
+    page_table_[page].store(&span, std::memory_order_release);     // partner: find_object()
+  span.state.store(SpanState::kInUse, std::memory_order_release);  // partner: find_object()
+}
+
+void* SizeClass::allocate_large(P& p, const TypeDesc* type, std::size_t bytes) {
+  const bool scanned = type != nullptr && type->ref_count != 0;
+  const std::size_t need = bytes + (scanned ? sizeof(ObjectHeader) : 0);
+  if (need > heap_->bytes) return nullptr;
+  const std::size_t pages = (need + kHeapPage - 1) / kHeapPage;
+  Central& central = centrals_[kLarge];
+  Cache& cache = cache_of(p);
+  if (!sweep_done()) sweep(p, options_.sweep_ahead);
+  SpanRecord* span = make_span(cache, central, kLarge, pages);
+  if (span == nullptr && !sweep_done()) {
+    while (sweep(p, 64)) {
+    }
+    span = make_span(cache, central, kLarge, pages);
+  }
+  if (span == nullptr) return nullptr;
+  span->kind = scanned ? CellKind::kHeader : CellKind::kNoscan;
+  span->type = nullptr;
+  span->cell_bytes = 0;
+  span->divide_magic = 0;
+  if (!span->fresh) std::memset(reinterpret_cast<void*>(span->base), 0, span->bytes);
+  span->fresh = false;
+  if (heap_->phase.load(std::memory_order_relaxed) == GcPhase::kMark && !GEARBOX_MUTANT(kAllocateWhite))
+    span->mark_bits[0].store(1, std::memory_order_relaxed);
+  span->alloc_bits[0].store(1, std::memory_order_release);  // partner: find_in_span()
+  publish(*span);
+  {
+    Guard<SpinLock> hold(central.lock);
+    central.full.push(span);
+  }
+  p.cache.allocated_objects += 1;
+  account(p, cache, span->bytes);
+  flush_account(cache);
+  return reinterpret_cast<void*>(span->base);
+}
+
+// ---- taking back
+
+// Empties P's windows; cells not handed out become free again. World stopped. Spans go back to their Central as swept
+// ones with holes.
+void SizeClass::return_cells(P& p, bool lose_black) {
+  Cache& cache = cache_of(p);
+  std::uint64_t bytes = 0;
+  for (std::uint32_t i = 0; i < kWindows; ++i) {
+    SpanRecord* span = cache.span[i];
+    if (span == nullptr) continue;
+    Window& window = p.cache.windows[i];
+    if (window.free != 0) {
+      const std::size_t word = (window.base - span->base) / window.stride / 64;
+      const std::uint64_t keep = ~window.free;
+      span->alloc_bits[word].fetch_and(keep, std::memory_order_relaxed);
+      span->mark_bits[word].fetch_and(lose_black ? 0 : keep, std::memory_order_relaxed);
+      const auto count = static_cast<std::uint64_t>(std::popcount(window.free));
+      bytes += count * window.stride;
+      p.cache.allocated_objects -= count;
+    }
+    window = Window{};
+    cache.span[i] = nullptr;
+    Guard<SpinLock> hold(centrals_[i].lock);
+    centrals_[i].holes.push(span);
+  }
+  p.cache.tiny = 0;  // its cell may be dead after this cycle, and nobody would know that it is still being filled
+  p.cache.tiny_left = 0;
+  p.cache.allocated_bytes -= bytes;
+  flush_account(cache);
+  heap_->live_bytes.fetch_sub(bytes, std::memory_order_relaxed);
+}
+
+void SizeClass::begin_mark() {
+  GEARBOX_REQUIRE(sweep_done(), "a mark begins, and {} spans of the last sweep are not done",
+                  unswept_.load(std::memory_order_relaxed));
+  for (P* p : ps_) return_cells(*p, false);
+  // Mark bits are clear already (Z3).
+}
+
+void SizeClass::begin_sweep() {
+  for (P* p : ps_) return_cells(*p, GEARBOX_MUTANT(kSweepLosesBlack));
+  std::uint64_t spans = 0;
+  for (Central& central : centrals_) {
+    GEARBOX_INVARIANT(Z4, central.unswept.empty(), "spans of the last sweep are left");
+    central.unswept.append(central.holes);
+    central.unswept.append(central.full);
+    spans += central.unswept.count();
+  }
+  unswept_.store(spans, std::memory_order_relaxed);  // the world's restart publishes it
+  sweep_cursor_.store(0, std::memory_order_relaxed);
+}
+
+// The mark bitmap becomes the allocation bitmap. Returns how many cells live. By the one thread that took the span off
+// its list.
+std::uint32_t SizeClass::sweep_bitmap(Cache& cache, SpanRecord& span) {
+  std::uint32_t live = 0, dead = 0;
+  for (std::uint32_t w = 0; w < span.words; ++w) {
+    const std::uint64_t allocated = span.alloc_bits[w].load(std::memory_order_relaxed);
+    const std::uint64_t marked = span.mark_bits[w].load(std::memory_order_relaxed);
+    GEARBOX_INVARIANT(Z2, (marked & ~allocated) == 0, "span {:#x} word {}: marked {:#x}, allocated {:#x}", span.base, w,
+                      marked, allocated);
+    live += static_cast<std::uint32_t>(std::popcount(marked));
+    dead += static_cast<std::uint32_t>(std::popcount(allocated & ~marked));
+#if defined(GEARBOX_CHECKED)
+    const std::size_t stride = span.cell_count == 1 ? span.bytes : span.cell_bytes;
+    for_each_run(allocated & ~marked, [&](int first, int length) {
+      std::memset(reinterpret_cast<void*>(span.base + (w * 64 + first) * stride), kPoison, length * stride);
+    });
+#endif
+    if (allocated != marked) span.alloc_bits[w].store(marked, std::memory_order_relaxed);
+    if (marked != 0) span.mark_bits[w].store(0, std::memory_order_relaxed);  // Z3
+  }
+  if (dead != 0) span.fresh = false;
+  add(cache.freed_objects, dead);
+  add(cache.freed_bytes, dead * (span.cell_count == 1 ? span.bytes : std::uint64_t{span.cell_bytes}));
+  add(cache.spans_swept, 1);
+  return live;
+}
+
+SpanRecord* SizeClass::pop_unswept() {
+  for (;;) {
+    std::uint32_t at = sweep_cursor_.load(std::memory_order_relaxed);
+    if (at > kLarge) return nullptr;
+    {
+      Guard<SpinLock> hold(centrals_[at].lock);
+      if (SpanRecord* span = centrals_[at].unswept.pop()) return span;
+    }
+    sweep_cursor_.compare_exchange_strong(at, at + 1, std::memory_order_relaxed);
+  }
+}
+
+bool SizeClass::sweep(P& p, std::size_t units) {
+  Cache& cache = cache_of(p);
+  for (; units > 0; --units) {
+    SpanRecord* span = pop_unswept();
+    if (span == nullptr) return false;
+    const std::uint32_t live = sweep_bitmap(cache, *span);
+    file_swept(*span, live);
+    finish_span();
+  }
+  return true;
+}
+
+void SizeClass::file_swept(SpanRecord& span, std::uint32_t live) {
+  if (live == 0) return free_span(span);
+  Central& central = centrals_[span.window];
+  Guard<SpinLock> hold(central.lock);
+  (live < span.cell_count ? central.holes : central.full).push(&span);
+}
+
+void SizeClass::free_span(SpanRecord& span) {
+  GEARBOX_INVARIANT(Z5, heap_->phase.load(std::memory_order_relaxed) != GcPhase::kMark,
+                    "span {:#x} is freed while marking", span.base);
+  span.state.store(SpanState::kFree,
+                   std::memory_order_release);  // first: a lookup that still has the record finds nothing
+  const std::size_t first = (span.base - heap_->base) / kHeapPage, pages = span.bytes / kHeapPage;
+  for (std::size_t page = first; page < first + pages; ++page)
+    page_table_[page].store(nullptr, std::memory_order_relaxed);
+  heap_->in_use_bytes.fetch_sub(span.bytes, std::memory_order_relaxed);
+  page_heap_.give(first, pages);
+  records_.recycle(&span);
+}
+
+void SizeClass::finish_sweep() {
+  // A refill on another P may be in the middle of its span; it reaches no safepoint before that is done.
+  while (!sweep_done()) os::yield_thread();
+}
+
+// ---- looking
+
+void SizeClass::enumerate(void (*visit)(void*, const Object&), void* context) {
+  std::unordered_map<std::uintptr_t, std::uint64_t>
+      in_windows;  // claimed, not handed out: by the address of the bitmap word's first cell
+  for (P* p : ps_)
+    for (const Window& window : p->cache.windows)
+      if (window.free != 0) in_windows[window.base] = window.free;
+  for (std::size_t page = 0; page < page_heap_.frontier();) {
+    const Span* span = page_table_[page].load(std::memory_order_relaxed);
+    if (span == nullptr) {
+      ++page;
+      continue;
+    }
+    const auto& record = *static_cast<const SpanRecord*>(span);
+    const std::size_t stride = record.cell_count == 1 ? record.bytes : record.cell_bytes;
+    for (std::uint32_t w = 0; w < record.words; ++w) {
+      std::uint64_t bits = record.alloc_bits[w].load(std::memory_order_relaxed);
+      if (auto spare = in_windows.find(record.base + w * 64 * stride); spare != in_windows.end())
+        bits &= ~spare->second;
+      for (; bits != 0; bits &= bits - 1)
+        visit(context, detail::find_in_span(record, record.base + (w * 64 + std::countr_zero(bits)) * stride));
+    }
+    page += record.bytes / kHeapPage;
+  }
+}
+
+AllocatorStats SizeClass::stats() const {
+  AllocatorStats stats;
+  stats.in_use_bytes = heap_->in_use_bytes.load(std::memory_order_relaxed);
+  stats.metadata_bytes = records_.used_bytes() + page_heap_.frontier() * sizeof(page_table_[0]);
+  for (const auto& cache : caches_) {
+    stats.freed_bytes += cache->freed_bytes.load(std::memory_order_relaxed);
+    stats.freed_objects += cache->freed_objects.load(std::memory_order_relaxed);
+  }
+  return stats;
+}
+
+void SizeClass::counters(CounterVisitor& v) const {
+  std::uint64_t swept = 0, made = 0;
+  for (const auto& cache : caches_) {
+    swept += cache->spans_swept.load(std::memory_order_relaxed);
+    made += cache->spans_made.load(std::memory_order_relaxed);
+  }
+  v.counter("spans_made", made, "Spans cut from the page heap.");
+  v.counter("spans_swept", swept, "Spans swept, by refills and by the collector.");
+}
+
+void SizeClass::check() const {
+  page_heap_.check();
+  const bool marks_clear = heap_->phase.load(std::memory_order_relaxed) == GcPhase::kIdle;
+  std::size_t held = 0;
+  for (std::size_t page = 0; page < page_heap_.frontier();) {
+    const auto* span = static_cast<const SpanRecord*>(page_table_[page].load(std::memory_order_relaxed));
+    if (span == nullptr) {
+      ++page;
+      continue;
+    }
+    GEARBOX_REQUIRE(span->base == heap_->base + page * kHeapPage && span->bytes % kHeapPage == 0,
+                    "page {} lies in span {:#x}", page, span->base);
+    for (std::uint32_t w = 0; w < span->words; ++w) {
+      const std::uint64_t allocated = span->alloc_bits[w].load(std::memory_order_relaxed);
+      const std::uint64_t marked = span->mark_bits[w].load(std::memory_order_relaxed);
+      GEARBOX_REQUIRE((allocated & ~valid_cells(*span, w)) == 0, "span {:#x}: bits behind its last cell", span->base);
+      GEARBOX_REQUIRE((marked & ~allocated) == 0, "Z2: span {:#x} word {}: marked cells are not allocated", span->base,
+                      w);
+      GEARBOX_REQUIRE(!marks_clear || marked == 0, "Z3: span {:#x} word {}: marks between two cycles", span->base, w);
+    }
+    held += span->bytes;
+    page += span->bytes / kHeapPage;
+  }
+  GEARBOX_REQUIRE(held == heap_->in_use_bytes.load(std::memory_order_relaxed),
+                  "spans hold {} bytes, the account says {}", held,
+                  heap_->in_use_bytes.load(std::memory_order_relaxed));
+  GEARBOX_REQUIRE(held / kHeapPage + page_heap_.free_pages() == page_heap_.frontier(),
+                  "pages are lost: {} held, {} free, {} in all", held / kHeapPage, page_heap_.free_pages(),
+                  page_heap_.frontier());
+}
+
+}  // namespace
+
+AllocatorEntry size_class() {
+  return make_entry<SizeClass, Options>(EntryFacts<AllocatorTraits>{
+      .name = "size_class",
+      .summary = "Spans of equal cells, claimed 64 at a time; the mark bitmap becomes the allocation bitmap (Go's).",
+      .traits = {.can_free = true, .native_spans = true, .concurrent_sweep = true},
+  });
+}
+
+}  // namespace gearbox::allocators

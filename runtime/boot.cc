@@ -1,0 +1,252 @@
+// Boot and end. The order is the original's:
+//
+//   entry      options checked, heap range reserved
+//   schedinit  allocator, collector, scheduler, poller made in this order; Ps made; signals armed. Nothing has run yet
+//   first M    the calling thread becomes M 0 with P 0
+//   first G    collector's workers, then the init functions in dependency order, then main
+//   end        main returned: no collection is running, the world stops for good, every M that can leaves its loop
+//
+// A goroutine that never reaches a safepoint cannot be stopped: its thread, and so the whole runtime, is left behind (the process is
+// about to exit; a test that does this leaks on purpose).
+#include "runtime/boot.h"
+
+#include <fmt/format.h>
+
+#include "base/os/clock.h"
+#include "base/os/file.h"
+#include "runtime/finalizer.h"
+#include "runtime/go.h"
+#include "runtime/init.h"
+#include "runtime/signals.h"
+
+namespace gearbox {
+namespace {
+
+constexpr std::uintptr_t kHeapHint = 0x00c000000000;  // Go's: a bit pattern that integers and text rarely have
+constexpr std::size_t kHeapAlignment = std::size_t{32} << 20;
+
+class BootTrace {
+ public:
+  explicit BootTrace(bool on) : on_(on), began_(os::monotonic_ns()), last_(began_) {}
+  void step(std::string_view what) {
+    if (!on_) return;
+    const std::int64_t now = os::monotonic_ns();
+    const std::string line = fmt::format("boot {:>9.1f} us  (+{:.1f})  {}\n", static_cast<double>(now - began_) / 1e3, static_cast<double>(now - last_) / 1e3, what);
+    os::write_all(2, line.data(), line.size());
+    last_ = os::monotonic_ns();
+  }
+
+ private:
+  bool on_;
+  std::int64_t began_, last_;
+};
+
+Result<Stacks::Guard> choose_guard(RuntimeOptions::Guard wanted) {
+  switch (wanted) {
+    case RuntimeOptions::Guard::kNone: return Stacks::Guard::kNone;
+    case RuntimeOptions::Guard::kMprotect: return Stacks::Guard::kMprotect;
+    case RuntimeOptions::Guard::kInstall:
+      if (os::best_guard() != os::GuardKind::kGuardInstall)
+        return Error{"guard=install: this kernel has no MADV_GUARD_INSTALL (it came with Linux 6.13); guard=mprotect or guard=auto works", EINVAL};
+      return Stacks::Guard::kInstall;
+    case RuntimeOptions::Guard::kAuto: break;
+  }
+  return os::best_guard() == os::GuardKind::kGuardInstall ? Stacks::Guard::kInstall : Stacks::Guard::kMprotect;
+}
+
+}  // namespace
+
+Runtime::Runtime(const RuntimeOptions& options, Stacks::Guard guard)
+    : finalizers_(std::make_unique<Finalizers>()), options_(options), stacks_(options.stack_kib * 1024, options.stack_colour, guard) {
+  config_.seed = options.seed;
+  config_.stress_alloc = options.stress_alloc;
+  config_.checkmark = options.checkmark;
+  idle_ps_.reserve(kMaxPs);
+}
+
+Runtime::~Runtime() {
+  if (heap_.bytes != 0) os::release(reinterpret_cast<void*>(heap_.base), heap_.bytes);
+}
+
+Result<std::unique_ptr<Runtime>> Runtime::create(const RuntimeOptions& given, const GearSet& gears) {
+  RuntimeOptions options = given;
+  if (options.procs == 0) options.procs = static_cast<std::uint64_t>(os::online_cpus());
+  if (options.procs > kMaxPs) options.procs = kMaxPs;
+  BootTrace trace(options.trace);
+  auto guard = choose_guard(options.guard);
+  if (!guard) return guard.error();
+  std::unique_ptr<Runtime> runtime(new Runtime(options, *guard));
+  trace.step(fmt::format("entry: {} Ps, stacks of {} KiB, guard pages by {}", options.procs, options.stack_kib,
+                         *guard == Stacks::Guard::kInstall ? "MADV_GUARD_INSTALL" : (*guard == Stacks::Guard::kMprotect ? "mprotect" : "nothing")));
+
+  Heap& heap = runtime->heap_;
+  const std::size_t heap_bytes = (options.heap_mib << 20) / kHeapAlignment * kHeapAlignment;
+  auto range = os::reserve(heap_bytes, kHeapHint, kHeapAlignment);
+  if (!range) range = os::reserve(heap_bytes, 0, kHeapAlignment);  // taken by another runtime of this process: anywhere does
+  if (!range) return Error{"cannot reserve the heap: " + range.error().message, range.error().error_number};
+  heap.base = reinterpret_cast<std::uintptr_t>(*range);
+  heap.bytes = heap_bytes;
+  trace.step(fmt::format("heap range reserved: {} MiB at {:#x}", heap_bytes >> 20, heap.base));
+
+  const auto refused = [](std::string_view kind, std::string_view name, const Error& e) {
+    return Error{fmt::format("{}={} is not to be had here: {}", kind, name, e.message), e.error_number};
+  };
+  auto allocator = gears.allocator.make(*runtime, *gears.allocator_options);
+  if (!allocator) return refused("allocator", gears.allocator.name, allocator.error());
+  runtime->allocator_ = std::move(*allocator);
+  if (auto started = runtime->allocator_->start(heap); !started) return refused("allocator", gears.allocator.name, started.error());
+  trace.step(fmt::format("schedinit: allocator {}", gears.allocator.name));
+
+  auto collector = gears.collector.make(*runtime, *gears.collector_options);
+  if (!collector) return refused("collector", gears.collector.name, collector.error());
+  runtime->collector_ = std::move(*collector);
+  runtime->collector_->start(heap, *runtime->allocator_);
+  trace.step(fmt::format("schedinit: collector {}", gears.collector.name));
+
+  auto scheduler = gears.scheduler.make(*runtime, *gears.scheduler_options);
+  if (!scheduler) return refused("scheduler", gears.scheduler.name, scheduler.error());
+  runtime->scheduler_ = std::move(*scheduler);
+  trace.step(fmt::format("schedinit: scheduler {}", gears.scheduler.name));
+
+  auto poller = gears.poller.make(*runtime, *gears.poller_options);
+  if (!poller) return refused("poller", gears.poller.name, poller.error());
+  runtime->poller_ = std::move(*poller);
+  runtime->lane_owner_ = runtime->poller_->caps().issuer == Issuer::kLaneOwner;
+  trace.step(fmt::format("schedinit: poller {}", gears.poller.name));
+
+  for (PId id = 0; id < options.procs; ++id) {
+    Processor* p = runtime->make_processor(id);
+    runtime->p_count_.store(id + 1, std::memory_order_relaxed);
+    runtime->allocator_->p_added(*p);
+    runtime->scheduler_->p_added(id);
+    if (id > 0) runtime->put_idle_p(p);
+  }
+  trace.step(fmt::format("schedinit: {} Ps", options.procs));
+  arm_signals();
+  trace.step("schedinit: signals armed");
+  return runtime;
+}
+
+RunStats Runtime::run(std::function<void()> main) {
+  BootTrace trace(options_.trace);
+  main_ = std::move(main);
+  Machine* m = new_machine(true);
+  m->thread = pthread_self();
+  machine_begin(m);
+  acquire(m, ps_[0].get());
+  trace.step("this thread is M 0");
+
+  pthread_t sysmon{};
+  bool has_sysmon = false;
+  if (options_.sysmon) {
+    auto started = os::start_thread(&Runtime::sysmon_entry, this, 128 * 1024, "gearbox-sysmon");
+    if (!started) fatal_error(fmt::format("no thread for sysmon: {}", started.error().message));
+    sysmon = *started;
+    has_sysmon = true;
+    trace.step("sysmon started");
+  }
+
+  detail::spawn(*this, [this, &trace] {
+    trace.step("first goroutine runs");
+    collector_->start_workers();
+    trace.step("collector's workers made");
+    run_init_functions([&trace](std::string_view name) { trace.step(fmt::format("init {}", name)); });
+    trace.step("main begins");
+    main_();
+    trace.step("main returned");
+    collector_->stop();
+    finish();
+  }, false);
+  machine_loop(m);
+
+  // The world is stopped for good. Threads leave their loops; those in blocking calls that do not return are left behind.
+  sysmon_stop_.store(true, std::memory_order_release);
+  sysmon_word_.fetch_add(1, std::memory_order_release);
+  os::futex_wake(sysmon_word_, 1);
+  if (has_sysmon) os::join_thread(sysmon);
+
+  RunStats stats;
+  stats.procs = p_count();
+  const CollectorStats collector = collector_->stats();
+  stats.gc_cycles = collector.cycles;
+  stats.gc_cpu_ns = collector.cpu_ns;
+  stats.gc_pause_ns = collector.pause_ns;
+  stats.time_to_stop_ns = time_to_stop_ns_;
+  for (const auto& p : ps_) {
+    if (p == nullptr) continue;
+    stats.allocated_bytes += p->cache.allocated_bytes;
+    stats.allocated_objects += p->cache.allocated_objects;
+  }
+  stats.peak_heap_bytes = heap_.peak_bytes.load(std::memory_order_relaxed);
+  struct Named final : CounterVisitor {
+    Named(RunStats& stats, std::string prefix) : out(stats), prefix(std::move(prefix)) {}
+    void counter(std::string_view name, std::uint64_t value, std::string_view text) override {
+      out.counters.push_back({prefix + std::string(name), value, std::string(text)});
+    }
+    RunStats& out;
+    std::string prefix;
+  };
+  Named scheduler_counters(stats, "scheduler."), allocator_counters(stats, "allocator."), collector_counters(stats, "collector."),
+      poller_counters(stats, "poller."), own(stats, "runtime.");
+  scheduler_->counters(scheduler_counters);
+  allocator_->counters(allocator_counters);
+  collector_->counters(collector_counters);
+  poller_->counters(poller_counters);
+  own.counter("threads", counters_.machines_made.load(), "Threads made for goroutines and blocking calls.");
+  own.counter("threads_refused", counters_.threads_refused.load(), "Threads that the kernel refused; their P stayed idle until another thread was free.");
+  own.counter("preemptions", counters_.preemptions.load(), "Goroutines that yielded at a safepoint because their slice was over.");
+  own.counter("hand_offs", counters_.hand_offs.load(), "Ps taken from blocked system calls.");
+  own.counter("polls", counters_.polls.load(), "Non-blocking looks at the poller.");
+  own.counter("poller_sleeps", counters_.poller_sleeps.load(), "Times an idle thread slept in the poller.");
+  own.counter("futex_sleeps", counters_.futex_sleeps.load(), "Times an idle thread slept on its futex.");
+  own.counter("goroutines_made", next_id_.load() - 1, "Goroutines started, the runtime's own included.");
+  own.counter("stacks", stacks_.count(), "Goroutine stacks made.");
+  stats.guard_kind = stacks_.guard() == Stacks::Guard::kInstall ? "install" : (stacks_.guard() == Stacks::Guard::kMprotect ? "mprotect" : "none");
+  machine_end(m);
+  return stats;
+}
+
+// On the main goroutine: the end of everything. Does not return to it.
+void Runtime::finish() {
+  stop_the_world("exit");
+  ended_.store(true, std::memory_order_release);
+  world_epoch_.fetch_add(1, std::memory_order_release);
+  os::futex_wake(world_epoch_, 1 << 30);
+  std::vector<Machine*> all;
+  {
+    Guard<SpinLock> hold(idle_lock_);
+    for (const auto& m : machines_) all.push_back(m.get());
+  }
+  for (Machine* m : all) {
+    m->wake_word.fetch_add(1, std::memory_order_release);
+    os::futex_wake(m->wake_word, 1);
+    if (lane_owner_ && !m->blocking_only) poller_->wake(m->id);
+  }
+  if (!lane_owner_) poller_->wake(0);
+  on_system_stack([](void*) {}, nullptr);  // leaves this stack; the loop sees that all has ended
+}
+
+bool Runtime::join_machines() {
+  constexpr std::int64_t kPatienceNs = 1'000'000'000;
+  const std::int64_t began = os::monotonic_ns();
+  for (const auto& m : machines_) {
+    if (m.get() == first_machine_) continue;
+    while (!m->left.load(std::memory_order_acquire)) {
+      if (os::monotonic_ns() - began > kPatienceNs) return false;
+      os::sleep_ns(20'000);
+    }
+    os::join_thread(m->thread);
+  }
+  return true;
+}
+
+Result<RunStats> run_program(const RuntimeOptions& options, const GearSet& gears, std::function<void()> main) {
+  auto runtime = Runtime::create(options, gears);
+  if (!runtime) return runtime.error();
+  Runtime* r = runtime->get();
+  RunStats stats = r->run(std::move(main));
+  if (!r->join_machines()) runtime->release();  // a thread is still inside: the runtime is left behind
+  return stats;
+}
+
+}  // namespace gearbox

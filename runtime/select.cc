@@ -1,0 +1,89 @@
+#include "runtime/select.h"
+
+namespace gearbox::detail {
+namespace {
+
+constexpr int kMostCases = 64;
+
+// Distinct channels in address order: the lock order that all selects share.
+struct Locks {
+  std::array<ChanCore*, kMostCases> channels{};
+  int count = 0;
+  void lock_all() {
+    for (int i = 0; i < count; ++i) channels[static_cast<std::size_t>(i)]->lock_.lock();
+  }
+  void unlock_all() {
+    for (int i = count; i-- > 0;) channels[static_cast<std::size_t>(i)]->lock_.unlock();
+  }
+};
+
+}  // namespace
+
+int select_cases(SelectCase* const* cases, int count, bool may_block) {
+  GEARBOX_REQUIRE(count <= kMostCases, "a select of {} cases; {} are the limit", count, kMostCases);
+  safepoint();
+  Locks locks;
+  std::array<int, kMostCases> order{};
+  int live = 0;
+  for (int i = 0; i < count; ++i) {
+    if (cases[i]->channel == nullptr) continue;
+    // Inside-out shuffle: the order in which ready cases are looked at.
+    const auto j = static_cast<int>(current_processor()->random.below(static_cast<std::uint32_t>(live + 1)));
+    order[static_cast<std::size_t>(live)] = order[static_cast<std::size_t>(j)];
+    order[static_cast<std::size_t>(j)] = i;
+    locks.channels[static_cast<std::size_t>(live++)] = cases[i]->channel;
+  }
+  if (live == 0) {
+    if (!may_block) return -1;
+    ChanCore::block_for_ever("select (no cases)");
+  }
+  std::sort(locks.channels.begin(), locks.channels.begin() + live);
+  locks.count = static_cast<int>(std::unique(locks.channels.begin(), locks.channels.begin() + live) - locks.channels.begin());
+
+  locks.lock_all();
+  for (int k = 0; k < live; ++k) {
+    const int i = order[static_cast<std::size_t>(k)];
+    Goroutine* wake = nullptr;
+    if (!cases[i]->attempt(*cases[i], wake)) continue;
+    locks.unlock_all();
+    if (wake != nullptr) current_runtime().ready(wake);
+    return i;
+  }
+  if (!may_block) {
+    locks.unlock_all();
+    return -1;
+  }
+  SelectState state;
+  Goroutine* g = current_goroutine();
+  g->wait_word = nullptr;
+  for (int k = 0; k < live; ++k) {
+    SelectCase& c = *cases[order[static_cast<std::size_t>(k)]];
+    c.waiter.g = g;
+    c.waiter.element = c.element;
+    c.waiter.select = &state;
+    c.waiter.success = false;
+    (c.is_send ? c.channel->senders_ : c.channel->receivers_).push(c.waiter);
+  }
+  current_runtime().park([](Runtime&, Goroutine*, void* held) { static_cast<Locks*>(held)->unlock_all(); }, &locks, "select");
+
+  // The winner's Waiter is out of its queue and its element is done; the others are still linked, or dropped by somebody who came too late.
+  const auto* winner = static_cast<const Waiter*>(current_goroutine()->wait_word);
+  int chosen = -1;
+  locks.lock_all();
+  for (int i = 0; i < count; ++i) {
+    if (cases[i]->channel == nullptr) continue;
+    if (&cases[i]->waiter == winner) {
+      chosen = i;
+    } else {
+      (cases[i]->is_send ? cases[i]->channel->senders_ : cases[i]->channel->receivers_).remove(cases[i]->waiter);
+    }
+  }
+  locks.unlock_all();
+  GEARBOX_REQUIRE(chosen >= 0, "a select was woken by nobody");
+  SelectCase& c = *cases[chosen];
+  c.ok = c.waiter.success;
+  c.closed = c.is_send && !c.waiter.success;
+  return chosen;
+}
+
+}  // namespace gearbox::detail

@@ -1,0 +1,135 @@
+// select: waits for the first of several channel operations, as Go's.
+//
+//     select(on_recv(a, [&](int v) {...}),                  // or [&](int v, bool ok)
+//            on_send(b, 7, [&] {...}),
+//            otherwise([&] {...}));                          // Go's default: none is ready
+//
+// Cases that are ready are looked at in random order, so that none starves. All channels are locked in address order; if nothing is ready, a Waiter goes
+// into each queue, and the first partner to claim SelectState::decided wins. A case on a nil channel is never ready. select() without cases blocks for ever.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <tuple>
+#include <utility>
+
+#include "runtime/chan.h"
+
+namespace gearbox {
+namespace detail {
+
+// One case, without its types.
+struct SelectCase {
+  ChanCore* channel = nullptr;  // null: nil channel, or `otherwise`
+  bool is_send = false;
+  void* element = nullptr;      // send: the value; receive: raw storage
+  bool (*attempt)(SelectCase& self, Goroutine*& wake) = nullptr;  // locked; true when done
+  bool ok = false;              // receive: a value was built
+  bool closed = false;          // send: the channel was found closed
+  Waiter waiter;
+};
+
+// The index of the case that was done, or -1 when none was ready and `may_block` is false.
+int select_cases(SelectCase* const* cases, int count, bool may_block);
+
+template <class T, class F>
+struct RecvCase {
+  Chan<T> channel;
+  F f;
+  Slot<T> slot;
+  SelectCase base;
+  void prepare() {
+    base.channel = channel.core();
+    base.element = slot.bytes;
+    base.attempt = [](SelectCase& self, Goroutine*& wake) {
+      return static_cast<ChanOf<T>*>(self.channel)->try_receive_locked(self.element, self.ok, wake);
+    };
+  }
+  void run() {
+    if constexpr (std::is_invocable_v<F&, T, bool>) {
+      base.ok ? f(slot.take(), true) : f(T{}, false);
+    } else if constexpr (std::is_invocable_v<F&, T>) {
+      base.ok ? f(slot.take()) : f(T{});
+    } else {
+      if (base.ok) slot.take();
+      f();
+    }
+  }
+};
+template <class T, class F>
+struct SendCase {
+  Chan<T> channel;
+  T value;
+  F f;
+  SelectCase base;
+  void prepare() {
+    base.channel = channel.core();
+    base.is_send = true;
+    base.element = &value;
+    base.attempt = [](SelectCase& self, Goroutine*& wake) {
+      if (self.channel->closed_) {
+        self.closed = true;
+        return true;
+      }
+      return static_cast<ChanOf<T>*>(self.channel)->try_send_locked(*static_cast<T*>(self.element), wake);
+    };
+  }
+  void run() {
+    if (base.closed) runtime_panic("send on closed channel");
+    f();
+  }
+};
+template <class F>
+struct Otherwise {
+  F f;
+};
+template <class C>
+inline constexpr bool kIsOtherwise = false;
+template <class F>
+inline constexpr bool kIsOtherwise<Otherwise<F>> = true;
+
+}  // namespace detail
+
+template <class T, class F>
+auto on_recv(Chan<T> channel, F f) {
+  return detail::RecvCase<T, F>{std::move(channel), std::move(f), {}, {}};
+}
+template <class T>
+auto on_recv(Chan<T> channel) {
+  return on_recv(std::move(channel), [] {});
+}
+template <class T, class V, class F>
+auto on_send(Chan<T> channel, V&& value, F f) {
+  return detail::SendCase<T, F>{std::move(channel), T(std::forward<V>(value)), std::move(f), {}};
+}
+template <class F>
+auto otherwise(F f) {
+  return detail::Otherwise<F>{std::move(f)};
+}
+
+template <class... Cases>
+void select(Cases... cases) {
+  constexpr bool kHasDefault = (detail::kIsOtherwise<Cases> || ... || false);
+  constexpr int kCount = (static_cast<int>(!detail::kIsOtherwise<Cases>) + ... + 0);
+  std::array<detail::SelectCase*, kCount == 0 ? 1 : kCount> list{};
+  int filled = 0;
+  const auto add = [&]<class C>(C& c) {
+    if constexpr (!detail::kIsOtherwise<C>) {
+      c.prepare();
+      list[static_cast<std::size_t>(filled++)] = &c.base;
+    }
+  };
+  (add(cases), ...);
+  const int chosen = detail::select_cases(list.data(), kCount, !kHasDefault);
+  int at = 0;
+  const auto run = [&]<class C>(C& c) {
+    if constexpr (detail::kIsOtherwise<C>) {
+      if (chosen < 0) c.f();
+    } else if (at++ == chosen) {
+      c.run();
+    }
+  };
+  (run(cases), ...);
+}
+
+}  // namespace gearbox

@@ -1,0 +1,208 @@
+#include "runtime/sync.h"
+
+#include "base/os/clock.h"
+#include "runtime/panic.h"
+
+namespace gearbox {
+namespace {
+constexpr std::int64_t kStarvingNs = 1'000'000;
+constexpr int kSpins = 4, kPausesPerSpin = 30;
+
+void park_in(detail::ParkedList& list, SpinLock& held, const char* why) {
+  detail::ParkedNode node;
+  node.g = current_goroutine();
+  list.push_back(node);
+  current_runtime().park_and_unlock(held, why);
+}
+}  // namespace
+
+void GoMutex::lock_slow() {
+  // The holder often runs on another P and is about done.
+  if (current_runtime().p_count() > 1) {
+    for (int spin = 0; spin < kSpins; ++spin) {
+      for (int i = 0; i < kPausesPerSpin; ++i) cpu_relax();
+      if (try_lock()) return;
+    }
+  }
+  detail::ParkedNode node;
+  node.g = current_goroutine();
+  for (bool first = true;; first = false) {
+    list_lock_.lock();
+    // Under the list's lock the waiting bit and the list agree; the lock bit may change at any time.
+    std::uint32_t state = state_.load(std::memory_order_relaxed);
+    for (;;) {
+      if ((state & kLocked) == 0) {
+        if (state_.compare_exchange_weak(state, state | kLocked, std::memory_order_acquire, std::memory_order_relaxed)) {
+          list_lock_.unlock();
+          return;
+        }
+      } else if (state_.compare_exchange_weak(state, state | kWaiting, std::memory_order_relaxed)) {
+        break;
+      }
+    }
+    if (first) {
+      node.since_ns = os::monotonic_ns();
+      waiters_.push_back(node);
+    } else {
+      waiters_.push_front(node);  // it has waited already
+    }
+    current_runtime().park_and_unlock(list_lock_, "sync.Mutex.Lock");
+    if (node.handed) return;
+  }
+}
+
+void GoMutex::unlock_slow() {
+  if ((state_.load(std::memory_order_relaxed) & kLocked) == 0) fatal_error("sync: unlock of unlocked mutex");
+  list_lock_.lock();
+  detail::ParkedNode* node = waiters_.pop_front();
+  const bool more = !waiters_.empty();
+  if (node == nullptr) {
+    state_.store(0, std::memory_order_release);
+    list_lock_.unlock();
+    return;
+  }
+  // A starving one is given the lock itself; otherwise it is woken and competes with whoever runs now.
+  node->handed = os::monotonic_ns() - node->since_ns > kStarvingNs;
+  state_.store((node->handed ? kLocked : 0) | (more ? kWaiting : 0), std::memory_order_release);
+  Goroutine* g = node->g;
+  list_lock_.unlock();
+  current_runtime().ready(g);
+}
+
+void RWMutex::lock() {
+  lock_.lock();
+  if (!writer_ && readers_ == 0) {
+    writer_ = true;
+    lock_.unlock();
+    return;
+  }
+  ++waiting_writers_;
+  park_in(writers_, lock_, "sync.RWMutex.Lock");  // woken as the writer
+}
+
+void RWMutex::unlock() {
+  GList woken;
+  lock_.lock();
+  if (!writer_) {
+    lock_.unlock();
+    fatal_error("sync: Unlock of unlocked RWMutex");
+  }
+  writer_ = false;
+  // Readers who came meanwhile first, then the next writer: neither side can be shut out.
+  while (detail::ParkedNode* node = readers_waiting_.pop_front()) {
+    ++readers_;
+    woken.push_back(node->g);
+  }
+  if (readers_ == 0) {
+    if (detail::ParkedNode* node = writers_.pop_front()) {
+      --waiting_writers_;
+      writer_ = true;
+      woken.push_back(node->g);
+    }
+  }
+  lock_.unlock();
+  while (G* g = woken.pop_front()) current_runtime().ready(g);
+}
+
+void RWMutex::rlock() {
+  lock_.lock();
+  if (!writer_ && waiting_writers_ == 0) {
+    ++readers_;
+    lock_.unlock();
+    return;
+  }
+  park_in(readers_waiting_, lock_, "sync.RWMutex.RLock");  // woken as a reader
+}
+
+void RWMutex::runlock() {
+  Goroutine* wake = nullptr;
+  lock_.lock();
+  if (readers_ <= 0) {
+    lock_.unlock();
+    fatal_error("sync: RUnlock of unlocked RWMutex");
+  }
+  if (--readers_ == 0) {
+    if (detail::ParkedNode* node = writers_.pop_front()) {
+      --waiting_writers_;
+      writer_ = true;
+      wake = node->g;
+    }
+  }
+  lock_.unlock();
+  if (wake != nullptr) current_runtime().ready(wake);
+}
+
+void WaitGroup::add(std::int64_t n) {
+  std::int64_t count = count_.load(std::memory_order_relaxed);
+  while (count + n > 0)
+    if (count_.compare_exchange_weak(count, count + n, std::memory_order_acq_rel, std::memory_order_relaxed)) return;
+  // Down to zero only under the lock: a waiter that sees zero sees it under the lock too, so the group outlives this call's last touch of it.
+  GList woken;
+  lock_.lock();
+  const std::int64_t now = count_.fetch_add(n, std::memory_order_acq_rel) + n;
+  if (now == 0)
+    while (detail::ParkedNode* node = waiters_.pop_front()) woken.push_back(node->g);
+  lock_.unlock();
+  if (now < 0) runtime_panic("sync: negative WaitGroup counter");
+  while (G* g = woken.pop_front()) current_runtime().ready(g);
+}
+
+void WaitGroup::wait() {
+  lock_.lock();
+  if (count_.load(std::memory_order_acquire) == 0) {
+    lock_.unlock();
+    return;
+  }
+  park_in(waiters_, lock_, "sync.WaitGroup.Wait");
+}
+
+void Semaphore::acquire() {
+  lock_.lock();
+  if (permits_ > 0) {
+    --permits_;
+    lock_.unlock();
+    return;
+  }
+  park_in(waiters_, lock_, "semaphore acquire");  // woken with the permit
+}
+
+bool Semaphore::try_acquire() {
+  Guard<SpinLock> hold(lock_);
+  if (permits_ <= 0) return false;
+  --permits_;
+  return true;
+}
+
+void Semaphore::release() {
+  lock_.lock();
+  detail::ParkedNode* node = waiters_.pop_front();
+  if (node == nullptr) ++permits_;
+  Goroutine* g = node != nullptr ? node->g : nullptr;
+  lock_.unlock();
+  if (g != nullptr) current_runtime().ready(g);
+}
+
+void Cond::wait() {
+  lock_.lock();
+  mutex_.unlock();  // nobody can signal in between: signal() takes lock_
+  park_in(waiters_, lock_, "sync.Cond.Wait");
+  mutex_.lock();
+}
+
+void Cond::signal() {
+  lock_.lock();
+  detail::ParkedNode* node = waiters_.pop_front();
+  Goroutine* g = node != nullptr ? node->g : nullptr;
+  lock_.unlock();
+  if (g != nullptr) current_runtime().ready(g);
+}
+
+void Cond::broadcast() {
+  GList woken;
+  lock_.lock();
+  while (detail::ParkedNode* node = waiters_.pop_front()) woken.push_back(node->g);
+  lock_.unlock();
+  while (G* g = woken.pop_front()) current_runtime().ready(g);
+}
+
+}  // namespace gearbox

@@ -1,0 +1,129 @@
+// global_queue: one first-in first-out queue for all Ps.
+//
+// Idea.       The simplest scheduler that is fair and work-conserving: what Go had before 1.1, and the baseline for every distributed one. Its
+//             weakness, one lock that all Ps take at every switch, is what the others exist to avoid.
+// Structure.  queue_ under lock_. length_ shadows its size, to look without the lock.
+// Threads.    All methods from any M; pick_local and pick_next by the owner of the P.
+// Invariants. Q1  length_ equals queue_.size() whenever lock_ is free.
+//             Q2  If the queue is not empty, some P is awake and will look, or is being woken.
+// Rejected.   Waking a P at every enqueue: two threads trade one G and sleep again. One wake at a time is under way (waking_), and each woken P wakes
+//             the next if it leaves work behind.
+// Cost.       One uncontended lock at enqueue and one at pick: about 10 ns a switch. Under contention the lock's cache line travels.
+// Weak spot.  Locality: a goroutine's next P is whichever comes first.
+// Source.     Go 1.0's runq (src/pkg/runtime/proc.c); rejected alternative 1 in Go's proc.go header.
+#include "base/lock.h"
+#include "interfaces/registry.h"
+#include "interfaces/scheduler.h"
+#include "interfaces/world.h"
+
+namespace gearbox::schedulers {
+namespace {
+
+struct Options {
+  bool yield_to_tail = true;
+
+  void visit(OptionVisitor& v) {
+    v.field("yield_to_tail", yield_to_tail, "A goroutine that yields goes behind all others; off: in front, so that it runs on at once (a trap, for experiments).");
+  }
+};
+
+class GlobalQueue final : public Scheduler {
+ public:
+  GlobalQueue(World& world, const Options& options) : world_(world), options_(options) {}
+
+  void enqueue(G* g, PId, Why why) override {
+    {
+      Guard<SpinLock> hold(lock_);
+      if (why == Why::kYielded && !options_.yield_to_tail)
+        queue_.push_front(g);
+      else
+        queue_.push_back(g);
+      length_.store(queue_.size(), std::memory_order_seq_cst);  // partner: pick_next(), the look after prepare_to_park
+    }
+    // A G that only changed places needs no second P, unless others wait behind it.
+    if (why == Why::kYielded && length_.load(std::memory_order_relaxed) == 1) return;
+    wake_if_useful();
+  }
+
+  void enqueue_all(GList& list, PId, Why) override {
+    {
+      Guard<SpinLock> hold(lock_);
+      queue_.append(list);
+      length_.store(queue_.size(), std::memory_order_seq_cst);
+    }
+    wake_if_useful();
+  }
+
+  G* pick_local(PId, bool&) override {
+    if (length_.load(std::memory_order_relaxed) == 0) return nullptr;
+    Guard<SpinLock> hold(lock_);
+    return take();
+  }
+
+  G* pick_next(PId p, bool& inherit_slice) override {
+    for (;;) {
+      if (G* g = pick_local(p, inherit_slice)) return g;
+      world_.prepare_to_park(p);
+      // Either this look sees a new G, or enqueue() sees the idle P.
+      if (length_.load(std::memory_order_seq_cst) == 0) return nullptr;
+      if (!world_.cancel_park(p)) return nullptr;
+    }
+  }
+
+  // One wake is over: whatever was queued meanwhile saw waking_ and left the next wake to this M. It takes one G itself.
+  void on_woken(PId) override {
+    waking_.store(false, std::memory_order_seq_cst);
+    if (length_.load(std::memory_order_seq_cst) > 1) wake_if_useful();
+  }
+
+  void p_added(PId) override {}
+  void p_removed(PId) override {}
+  bool has_runnable() const override { return length_.load(std::memory_order_seq_cst) != 0; }
+
+  void counters(CounterVisitor& v) const override {
+    v.counter("wakes", wakes_.load(std::memory_order_relaxed), "Idle Ps woken for queued goroutines.");
+    v.counter("longest_queue", longest_, "Most goroutines that were queued at a time.");
+  }
+
+  void check() const override {
+    GEARBOX_REQUIRE(length_.load(std::memory_order_relaxed) == queue_.size(), "Q1: {} counted, {} queued", length_.load(), queue_.size());
+    for (const G* g = queue_.front(); g != nullptr; g = g->next)
+      GEARBOX_REQUIRE(g->status.load() == GStatus::kRunnable, "goroutine {} is queued with status {}", g->id, static_cast<int>(g->status.load()));
+  }
+
+ private:
+  G* take() {
+    if (queue_.size() > longest_) longest_ = queue_.size();
+    G* g = queue_.pop_front();
+    length_.store(queue_.size(), std::memory_order_relaxed);
+    return g;
+  }
+  void wake_if_useful() {
+    if (world_.idle_p_count() == 0 || waking_.load(std::memory_order_seq_cst) || waking_.exchange(true, std::memory_order_seq_cst)) return;
+    if (world_.wake_one_parked_p())
+      wakes_.fetch_add(1, std::memory_order_relaxed);
+    else
+      waking_.store(false, std::memory_order_seq_cst);
+  }
+
+  World& world_;
+  const Options options_;
+  SpinLock lock_;
+  GList queue_;
+  std::uint64_t longest_ = 0;                 // guarded by lock_
+  std::atomic<std::uint64_t> length_{0};
+  std::atomic<bool> waking_{false};           // a woken P has not yet looked
+  std::atomic<std::uint64_t> wakes_{0};
+};
+
+}  // namespace
+
+SchedulerEntry global_queue() {
+  return make_entry<GlobalQueue, Options>(EntryFacts<SchedulerTraits>{
+      .name = "global_queue",
+      .summary = "One first-in first-out queue under one lock, for all Ps.",
+      .traits = {.work_conserving = true, .needs_preemption = false},
+  });
+}
+
+}  // namespace gearbox::schedulers

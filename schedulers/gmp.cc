@@ -1,0 +1,409 @@
+// gmp: Go's scheduler. A ring for each P, a runnext slot before it, a global queue behind it, and thieves that take half.
+//
+// Idea.       New and readied goroutines stay on the P that made them runnable, the latest in front (runnext): producer and consumer share a warm cache, and no lock
+//             is taken while a P has work of its own. Whoever runs dry looks at the global queue and then takes half of another P's ring, victims in random order.
+// Structure.  queues_[p]: a ring of slots with head (owner and thieves, compare-exchange) and tail (owner only); runnext, taken by exchange. global_ under
+//             lock_: overflow, yielded and preempted goroutines, everything from outside.
+// Threads.    enqueue, pick_local, pick_next, on_woken for p: its owner. grab() on p's queue: any thief.
+// Invariants. G1  tail - head <= slots; slots in [head, tail) hold queued Gs, each once.
+//             G2  Spinning Ms are counted in spinning_ exactly; a spinning P has its flag up.
+//             G3  If anything is queued, an M is spinning, or every P is busy, or a wake is under way (submit publishes, then looks at spinning_; a spinner that
+//                 gives up lowers spinning_, then looks at all queues again: one of the two sees the other).
+// Go's rules. Every 61st pick takes from the global queue first, so that it cannot starve. runnext inherits the time slice, so that a pair that readies each other cannot
+//             starve the ring. runnext is stolen only in the last pass. At most half of the busy Ps spin.
+// Rejected.   Waking at every submit: see global_queue.cc. Stealing single goroutines: a thief comes back at once.
+// Cost.       pick: a compare-exchange on a line nobody else wants; enqueue: a store. No lock, no shared write.
+// Weak spot.  Fairness is per P only; a long ring is drained first in, first out, so fork-join trees grow breadth-first.
+// Source.     Go's runtime/proc.go (findRunnable, runqput, runqgrab, wakep, resetspinning); Vyukov, "Scalable Go scheduler design", 2012.
+#include <algorithm>
+#include <array>
+#include <memory>
+#include <numeric>
+
+#include "base/lock.h"
+#include "base/random.h"
+#include "interfaces/registry.h"
+#include "interfaces/scheduler.h"
+#include "interfaces/world.h"
+
+namespace gearbox::schedulers {
+namespace {
+
+enum class Slots : std::uint8_t { k16, k64, k256, k1024, k4096 };
+enum class Steal : std::uint8_t { kOne, kHalf, kAll };
+enum class YieldTo : std::uint8_t { kGlobal, kLocal };
+enum class StealRunnext : std::uint8_t { kNever, kLastPass, kAlways };
+
+struct Options {
+  bool runnext = true;
+  bool inherit_slice = true;
+  StealRunnext steal_runnext = StealRunnext::kLastPass;
+  Slots queue_slots = Slots::k256;
+  Steal steal = Steal::kHalf;
+  std::uint64_t steal_passes = 4;
+  std::uint64_t global_tick = 61;
+  std::uint64_t spinning_pct = 50;
+  YieldTo yield_to = YieldTo::kGlobal;
+
+  void visit(OptionVisitor& v) {
+    v.field("runnext", runnext, "The latest goroutine made runnable goes to the front. Off: to the tail of the ring, like all others.");
+    v.field("inherit_slice", inherit_slice, "A goroutine from runnext continues the slice of the one before it. Off: two that ready each other can starve the ring.");
+    v.field("steal_runnext", steal_runnext, {"never", "last_pass", "always"}, "When thieves may take another P's runnext.");
+    v.field("queue_slots", queue_slots, {"16", "64", "256", "1024", "4096"}, "Slots of a P's ring. A full ring moves half of itself to the global queue.");
+    v.field("steal", steal, {"one", "half", "all"}, "How much of a victim's ring a thief takes.");
+    v.field("steal_passes", steal_passes, {1, 16}, "Rounds over all Ps before a thief gives up.");
+    v.field("global_tick", global_tick, {0, 100000}, "Every n-th pick looks at the global queue first. 0: only when the ring is empty, which can starve it.");
+    v.field("spinning_pct", spinning_pct, {0, 100}, "At most this share of the busy Ps searches for work at a time, in percent; one always may. 0: nobody steals.");
+    v.field("yield_to", yield_to, {"global", "local"}, "Where a goroutine that yields goes: behind all others (Go), or to the tail of its own P's ring.");
+  }
+};
+
+constexpr std::array<std::uint32_t, 5> kSlotCounts = {16, 64, 256, 1024, 4096};
+
+struct alignas(128) Queue {
+  std::atomic<std::uint32_t> head{0};   // next to take; owner and thieves
+  std::atomic<G*> runnext{nullptr};
+  alignas(64) std::atomic<std::uint32_t> tail{0};  // next free; owner writes
+  std::uint32_t tick = 0;               // owner only, as all below
+  bool spinning = false;
+  Random random{0};
+  std::uint64_t steals = 0, stolen = 0, failed_searches = 0, overflows = 0, runnext_hits = 0;
+  std::unique_ptr<std::atomic<G*>[]> slots;
+};
+
+class Gmp final : public Scheduler {
+ public:
+  Gmp(World& world, const Options& options)
+      : world_(world), options_(options), slots_(kSlotCounts[static_cast<std::size_t>(options.queue_slots)]), mask_(slots_ - 1) {}
+
+  void enqueue(G* g, PId p, Why why) override {
+    const bool local = p != kNoP && (why == Why::kSpawned || why == Why::kReadied || (why == Why::kYielded && options_.yield_to == YieldTo::kLocal));
+    if (local) [[likely]] {
+      Queue& q = *queues_[p];
+      if (options_.runnext && why != Why::kYielded) {
+        G* kicked_out = q.runnext.exchange(g, std::memory_order_acq_rel);
+        if (kicked_out != nullptr) put(q, kicked_out);
+      } else {
+        put(q, g);
+      }
+      if (why == Why::kYielded) return;  // it only changed places
+    } else {
+      put_global(g);
+      if (why == Why::kYielded && global_length_.load(std::memory_order_relaxed) == 1) return;
+    }
+    // partner: give_up(). The exchange or the lock above is a full fence on this machine; the seq_cst loads keep the compiler honest.
+    wake();
+  }
+
+  void enqueue_all(GList& list, PId p, Why why) override {
+    if (p != kNoP && why == Why::kReadied) {
+      Queue& q = *queues_[p];
+      while (G* g = list.pop_front()) put(q, g);
+    } else {
+      Guard<SpinLock> hold(lock_);
+      global_.append(list);
+      global_length_.store(global_.size(), std::memory_order_seq_cst);
+    }
+    std::atomic_thread_fence(std::memory_order_seq_cst);  // partner: give_up()
+    wake();
+  }
+
+  G* pick_local(PId p, bool& inherit_slice) override {
+    Queue& q = *queues_[p];
+    G* g = nullptr;
+    if (options_.global_tick != 0 && ++q.tick >= options_.global_tick) [[unlikely]] {
+      q.tick = 0;
+      g = take_global(q, 1);
+    }
+    if (g == nullptr && q.runnext.load(std::memory_order_relaxed) != nullptr) {
+      g = q.runnext.exchange(nullptr, std::memory_order_acquire);
+      if (g != nullptr) {
+        inherit_slice = options_.inherit_slice;
+        ++q.runnext_hits;
+      }
+    }
+    if (g == nullptr) g = pop(q);
+    if (g == nullptr && global_length_.load(std::memory_order_relaxed) != 0) g = take_global(q, 0);
+    if (g != nullptr && q.spinning) [[unlikely]]
+      stop_spinning(q);
+    return g;
+  }
+
+  G* pick_next(PId p, bool& inherit_slice) override {
+    Queue& q = *queues_[p];
+    for (;;) {
+      if (G* g = pick_local(p, inherit_slice)) return g;
+      if (q.spinning || may_spin()) {
+        if (!q.spinning) {
+          q.spinning = true;
+          spinning_.fetch_add(1, std::memory_order_seq_cst);
+        }
+        if (G* g = search(p)) {
+          stop_spinning(q);
+          return g;
+        }
+        ++q.failed_searches;
+      }
+      if (!give_up(p, q)) return nullptr;
+    }
+  }
+
+  void on_woken(PId p) override {
+    Queue& q = *queues_[p];
+    // The one that woke this M has counted it already, if it was this policy; the runtime's own wakes come uncounted.
+    std::uint32_t credits = wake_credits_.load(std::memory_order_acquire);
+    while (credits > 0 && !wake_credits_.compare_exchange_weak(credits, credits - 1, std::memory_order_acq_rel)) {
+    }
+    if (credits == 0) spinning_.fetch_add(1, std::memory_order_seq_cst);
+    q.spinning = true;
+  }
+
+  void p_added(PId p) override {
+    if (queues_[p] == nullptr) {
+      queues_[p] = std::make_unique<Queue>();
+      queues_[p]->slots = std::make_unique<std::atomic<G*>[]>(slots_);
+      queues_[p]->random = Random(world_.config().seed * 7919 + p);
+    }
+    queue_count_ = std::max(queue_count_, p + 1);
+  }
+
+  void p_removed(PId p) override {
+    Queue& q = *queues_[p];
+    if (G* g = q.runnext.exchange(nullptr, std::memory_order_acq_rel)) put_global(g);
+    while (G* g = pop(q)) put_global(g);
+    if (q.spinning) {
+      q.spinning = false;
+      spinning_.fetch_sub(1, std::memory_order_seq_cst);
+    }
+  }
+
+  bool has_runnable() const override {
+    if (global_length_.load(std::memory_order_seq_cst) != 0) return true;
+    for (PId p = 0; p < queue_count_; ++p)
+      if (!is_empty(*queues_[p])) return true;
+    return false;
+  }
+
+  void counters(CounterVisitor& v) const override {
+    std::uint64_t steals = 0, stolen = 0, failed = 0, overflows = 0, hits = 0;
+    for (PId p = 0; p < queue_count_; ++p) {
+      const Queue& q = *queues_[p];
+      steals += q.steals;
+      stolen += q.stolen;
+      failed += q.failed_searches;
+      overflows += q.overflows;
+      hits += q.runnext_hits;
+    }
+    v.counter("steals", steals, "Successful thefts.");
+    v.counter("stolen", stolen, "Goroutines taken by thefts.");
+    v.counter("failed_searches", failed, "Full searches that found nothing.");
+    v.counter("overflows", overflows, "Times a full ring moved half of itself to the global queue.");
+    v.counter("runnext_hits", hits, "Goroutines run from runnext.");
+    v.counter("wakes", wakes_.load(std::memory_order_relaxed), "Idle Ps woken to search.");
+  }
+
+  void check() const override {
+    std::uint32_t flags = 0;
+    for (PId p = 0; p < queue_count_; ++p) {
+      const Queue& q = *queues_[p];
+      const std::uint32_t head = q.head.load(), tail = q.tail.load();
+      GEARBOX_REQUIRE(tail - head <= slots_, "G1: ring of P {} from {} to {}", p, head, tail);
+      for (std::uint32_t i = head; i != tail; ++i) {
+        const G* g = q.slots[i & mask_].load();
+        GEARBOX_REQUIRE(g != nullptr && g->status.load() == GStatus::kRunnable, "G1: slot {} of P {} holds what is not runnable", i & mask_, p);
+      }
+      flags += q.spinning ? 1 : 0;
+    }
+    GEARBOX_REQUIRE(flags <= spinning_.load(), "G2: {} Ps spin, {} are counted", flags, spinning_.load());
+  }
+
+ private:
+  static bool is_empty(const Queue& q) {
+    return q.head.load(std::memory_order_seq_cst) == q.tail.load(std::memory_order_seq_cst) &&
+           q.runnext.load(std::memory_order_seq_cst) == nullptr;
+  }
+
+  // ---- the ring. Owner side.
+  void put(Queue& q, G* g) {
+    const std::uint32_t tail = q.tail.load(std::memory_order_relaxed);
+    const std::uint32_t head = q.head.load(std::memory_order_acquire);  // partner: thieves' and pop's compare-exchange
+    if (tail - head < slots_) [[likely]] {
+      q.slots[tail & mask_].store(g, std::memory_order_relaxed);
+      q.tail.store(tail + 1, std::memory_order_release);  // partner: grab()
+      return;
+    }
+    overflow(q, g);
+  }
+
+  // Moves half of the ring and g to the global queue. If thieves were faster there is room again.
+  [[gnu::noinline]] void overflow(Queue& q, G* g) {
+    const std::uint32_t half = slots_ / 2;
+    std::uint32_t head = q.head.load(std::memory_order_acquire);
+    if (q.tail.load(std::memory_order_relaxed) - head < slots_) {
+      put(q, g);
+      return;
+    }
+    if (!q.head.compare_exchange_strong(head, head + half, std::memory_order_acq_rel)) {
+      put(q, g);
+      return;
+    }
+    ++q.overflows;
+    GList list;
+    for (std::uint32_t i = 0; i < half; ++i) list.push_back(q.slots[(head + i) & mask_].load(std::memory_order_relaxed));  // ours alone now; only the owner reuses slots
+    list.push_back(g);
+    Guard<SpinLock> hold(lock_);
+    global_.append(list);
+    global_length_.store(global_.size(), std::memory_order_seq_cst);
+  }
+
+  G* pop(Queue& q) {
+    std::uint32_t head = q.head.load(std::memory_order_acquire);
+    for (;;) {
+      if (head == q.tail.load(std::memory_order_relaxed)) return nullptr;
+      G* g = q.slots[head & mask_].load(std::memory_order_relaxed);
+      if (q.head.compare_exchange_weak(head, head + 1, std::memory_order_acq_rel, std::memory_order_acquire)) return g;
+    }
+  }
+
+  // ---- the ring. Thief side: moves Gs of `from` into `to` (which the caller owns and which is empty) and returns one of them.
+  G* grab(Queue& from, Queue& to, bool take_runnext) {
+    for (;;) {
+      std::uint32_t head = from.head.load(std::memory_order_acquire);
+      const std::uint32_t tail = from.tail.load(std::memory_order_acquire);  // partner: put()
+      const std::uint32_t size = tail - head;
+      if (size > slots_) continue;  // head and tail were read apart
+      std::uint32_t n = size - size / 2;
+      if (options_.steal == Steal::kOne) n = std::min(size, 1u);
+      if (options_.steal == Steal::kAll) n = size;
+      if (n == 0) {
+        if (!take_runnext || from.runnext.load(std::memory_order_relaxed) == nullptr) return nullptr;
+        G* g = from.runnext.exchange(nullptr, std::memory_order_acquire);
+        if (g != nullptr) {
+          ++to.steals;
+          ++to.stolen;
+        }
+        return g;
+      }
+      const std::uint32_t base = to.tail.load(std::memory_order_relaxed);
+      for (std::uint32_t i = 0; i < n; ++i)
+        to.slots[(base + i) & mask_].store(from.slots[(head + i) & mask_].load(std::memory_order_relaxed), std::memory_order_relaxed);
+      if (!from.head.compare_exchange_strong(head, head + n, std::memory_order_acq_rel)) continue;
+      ++to.steals;
+      to.stolen += n;
+      G* g = to.slots[(base + n - 1) & mask_].load(std::memory_order_relaxed);
+      if (n > 1) to.tail.store(base + n - 1, std::memory_order_release);
+      return g;
+    }
+  }
+
+  G* search(PId p) {
+    Queue& mine = *queues_[p];
+    const PId n = world_.p_count();
+    for (std::uint64_t pass = 0; pass < options_.steal_passes; ++pass) {
+      const bool last = pass + 1 == options_.steal_passes;
+      const bool take_runnext = options_.steal_runnext == StealRunnext::kAlways || (last && options_.steal_runnext == StealRunnext::kLastPass);
+      // Random start and a random step that shares no factor with n visit every P once, in an order that differs from thief to thief.
+      PId at = mine.random.below(n), step = 1 + mine.random.below(n);
+      while (std::gcd(step, n) != 1) step = step % n + 1;
+      for (PId i = 0; i < n; ++i, at = (at + step) % n)
+        if (at != p)
+          if (G* g = grab(*queues_[at], mine, take_runnext)) return g;
+      if (global_length_.load(std::memory_order_relaxed) != 0)
+        if (G* g = take_global(mine, 0)) return g;
+    }
+    return nullptr;
+  }
+
+  // ---- the global queue
+  void put_global(G* g) {
+    Guard<SpinLock> hold(lock_);
+    global_.push_back(g);
+    global_length_.store(global_.size(), std::memory_order_seq_cst);
+  }
+
+  // One G, and a fair share of the rest into q (max 0), or just one (max 1).
+  G* take_global(Queue& q, std::uint64_t max) {
+    if (global_length_.load(std::memory_order_relaxed) == 0) return nullptr;
+    Guard<SpinLock> hold(lock_);
+    G* first = global_.pop_front();
+    if (first == nullptr) return nullptr;
+    std::uint64_t share = max == 1 ? 1 : std::min<std::uint64_t>(global_.size() / world_.p_count() + 1, slots_ / 2);
+    const std::uint32_t room = slots_ - (q.tail.load(std::memory_order_relaxed) - q.head.load(std::memory_order_acquire));
+    for (share = std::min<std::uint64_t>(share, room + 1); share > 1; --share) {
+      G* g = global_.pop_front();
+      if (g == nullptr) break;
+      put(q, g);
+    }
+    global_length_.store(global_.size(), std::memory_order_seq_cst);
+    return first;
+  }
+
+  // ---- waking and spinning
+  bool may_spin() const {
+    const std::uint32_t spinning = spinning_.load(std::memory_order_relaxed);
+    if (options_.spinning_pct == 0) return false;
+    const std::uint32_t busy = world_.p_count() - world_.idle_p_count();
+    return spinning == 0 || spinning * 100 < busy * options_.spinning_pct;
+  }
+
+  void wake() {
+    if (world_.idle_p_count() == 0) return;
+    std::uint32_t none = 0;
+    if (spinning_.load(std::memory_order_seq_cst) != 0 || !spinning_.compare_exchange_strong(none, 1, std::memory_order_seq_cst)) return;
+    wake_credits_.fetch_add(1, std::memory_order_acq_rel);
+    if (world_.wake_one_parked_p()) {
+      wakes_.fetch_add(1, std::memory_order_relaxed);
+      return;
+    }
+    // Nobody was idle after all. The credit may have been used up by an M that somebody else woke; then that one is counted by it.
+    std::uint32_t credits = wake_credits_.load(std::memory_order_acquire);
+    while (credits > 0) {
+      if (wake_credits_.compare_exchange_weak(credits, credits - 1, std::memory_order_acq_rel)) {
+        spinning_.fetch_sub(1, std::memory_order_seq_cst);
+        return;
+      }
+    }
+  }
+
+  // Work was found: the last spinner that stops has another P woken, in case there is more (G3).
+  [[gnu::noinline]] void stop_spinning(Queue& q) {
+    q.spinning = false;
+    if (spinning_.fetch_sub(1, std::memory_order_seq_cst) == 1) wake();
+  }
+
+  // Gives p up. True if it was taken back because something turned up.
+  bool give_up(PId p, Queue& q) {
+    const bool was_spinning = q.spinning;
+    q.spinning = false;  // before p can belong to another M
+    world_.prepare_to_park(p);
+    if (was_spinning) spinning_.fetch_sub(1, std::memory_order_seq_cst);
+    std::atomic_thread_fence(std::memory_order_seq_cst);  // partner: enqueue(), after it published
+    if (!has_runnable()) return false;
+    // If cancel_park says no, another M was given p meanwhile and will search.
+    return world_.cancel_park(p);
+  }
+
+  World& world_;
+  const Options options_;
+  const std::uint32_t slots_, mask_;
+  std::array<std::unique_ptr<Queue>, kMaxPs> queues_;
+  PId queue_count_ = 0;                        // changes only while the world is stopped
+  alignas(64) std::atomic<std::uint32_t> spinning_{0};
+  std::atomic<std::uint32_t> wake_credits_{0};
+  alignas(64) SpinLock lock_;
+  GList global_;                               // guarded by lock_
+  std::atomic<std::uint64_t> global_length_{0};
+  std::atomic<std::uint64_t> wakes_{0};
+};
+
+}  // namespace
+
+SchedulerEntry gmp() {
+  return make_entry<Gmp, Options>(EntryFacts<SchedulerTraits>{
+      .name = "gmp",
+      .summary = "Go's: a ring and a runnext slot for each P, a global queue, thieves that take half.",
+      .traits = {.work_conserving = true, .needs_preemption = true},
+  });
+}
+
+}  // namespace gearbox::schedulers
