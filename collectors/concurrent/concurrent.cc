@@ -1,24 +1,36 @@
-// concurrent: marks while goroutines run. Tri-colour with the hybrid barrier, stacks scanned one at a time, Go's termination, lazy and background sweep.
+// concurrent: marks while goroutines run. Tri-colour with the hybrid barrier, stacks scanned one at a time, Go's
+// termination, lazy and background sweep.
 //
-// Idea.       White is unmarked, grey is marked and in a chunk, black is marked and scanned. With the world stopped for a moment the barrier goes up and every
-//             stack is declared unscanned; from then on each goroutine's stack is scanned once, before it runs again or by a worker. The barrier's deletion half
-//             keeps everything that was reachable at that moment, its insertion half covers what a black stack or a Root gets to see later. New
-//             objects are born black. When nothing is grey any more, a second pause makes sure and the sweep begins.
-// Structure.  The coordinator, a system goroutine, runs the cycle from end to end; helpers, one a P, mark along. Marker (marker.h) is the inner loop, GreyPool
-//             (grey.h) holds grey objects between two pieces of work, Pacer (pacer.h) says when to begin and what assists owe, Checkmark verifies.
+// Idea.       White is unmarked, grey is marked and in a chunk, black is marked and scanned. With the world stopped for
+// a moment the barrier goes up and every
+//             stack is declared unscanned; from then on each goroutine's stack is scanned once, before it runs again or
+//             by a worker. The barrier's deletion half keeps everything that was reachable at that moment, its
+//             insertion half covers what a black stack or a Root gets to see later. New objects are born black. When
+//             nothing is grey any more, a second pause makes sure and the sweep begins.
+// Structure.  The coordinator, a system goroutine, runs the cycle from end to end; helpers, one a P, mark along. Marker
+// (marker.h) is the inner loop, GreyPool
+//             (grey.h) holds grey objects between two pieces of work, Pacer (pacer.h) says when to begin and what
+//             assists owe, Checkmark verifies.
 // Invariants. C1  No stack is scanned before every P has seen the barrier up.
 //             C2  Grey objects are in the pool, in a Marker that is active, or in a P's write buffer; nowhere else.
 //             C3  A cycle begins only when the last one's sweep is done.
-//             C4  Marking ends in a pause in which the pool is empty, nobody is active, all roots are taken, and all write buffers have been flushed.
-// Threads.    on_refill, collect: any goroutine, may park. flush_write_buffer, shade_words, scan_before_run: any M with a P, no parking. lock_ guards who waits and which
+//             C4  Marking ends in a pause in which the pool is empty, nobody is active, all roots are taken, and all
+//             write buffers have been flushed.
+// Threads.    on_refill, collect: any goroutine, may park. flush_write_buffer, shade_words, scan_before_run: any M with
+// a P, no parking. lock_ guards who waits and which
 //             cycle is wanted; it is never held together with another lock but World's own.
-// Two starters. Whoever wants a cycle raises wanted_ to a number; only the coordinator runs cycles, until started_ has reached it. A cycle serves those who asked before its
-//             first pause; collect() during a cycle waits for the next one, because this one keeps what was reachable when it began.
-// Rejected.   A ragged barrier that flushes every P before the second pause (Go's): here the pause itself drains what the buffers still held, up to a limit, and gives
-//             up if there is more; that is one protocol fewer. The starter running the first pause itself: two starters would race.
-//             Leaving grey objects in the P between pieces of work: the end of marking would have to visit every P to know.
-// Cost.       Pauses: O(Ps) plus the runtime's arming of its goroutines, plus at most pause_work_kib of marking. Nothing in them grows with the heap.
-// Weak spot.  Two processors: workers take theirs from the mutators, and a starved coordinator ends a cycle late.
+// Two starters. Whoever wants a cycle raises wanted_ to a number; only the coordinator runs cycles, until started_ has
+// reached it. A cycle serves those who asked before its
+//             first pause; collect() during a cycle waits for the next one, because this one keeps what was reachable
+//             when it began.
+// Rejected.   A ragged barrier that flushes every P before the second pause (Go's): here the pause itself drains what
+// the buffers still held, up to a limit, and gives
+//             up if there is more; that is one protocol fewer. The starter running the first pause itself: two starters
+//             would race. Leaving grey objects in the P between pieces of work: the end of marking would have to visit
+//             every P to know.
+// Cost.       Pauses: O(Ps) plus the runtime's arming of its goroutines, plus at most pause_work_kib of marking.
+// Nothing in them grows with the heap. Weak spot.  Two processors: workers take theirs from the mutators, and a starved
+// coordinator ends a cycle late.
 #include <atomic>
 #include <memory>
 #include <vector>
@@ -54,23 +66,30 @@ struct Options {
   bool idle_marking = true;
 
   void visit(OptionVisitor& v) {
-    v.field("gogc", gogc, {0, 10000}, "Aim to end a cycle when the heap has grown by this percentage of what the last one left. 0: only when asked, or full.");
-    v.field("min_heap_mib", min_heap_mib, {1, 65536}, "MiB of heap at gogc=100 before the first collection; scaled with gogc.");
-    v.field("utilisation_pct", utilisation_pct, {1, 100}, "Share of all Ps that workers may take while goroutines want to run.");
+    v.field("gogc", gogc, {0, 10000},
+            "Aim to end a cycle when the heap has grown by this percentage of what the last one left. 0: only when "
+            "asked, or full.");
+    v.field("min_heap_mib", min_heap_mib, {1, 65536},
+            "MiB of heap at gogc=100 before the first collection; scaled with gogc.");
+    v.field("utilisation_pct", utilisation_pct, {1, 100},
+            "Share of all Ps that workers may take while goroutines want to run.");
     v.field("helpers", helpers, {0, 256}, "Worker goroutines besides the coordinator.");
     v.field("prefetch", prefetch, {0, kRing}, "Objects that wait, being fetched, between the mark stack and the scan.");
-    v.field("write_buffer", write_buffer, {2, WriteBuffer::kCapacity}, "Words a P's write buffer holds; a tiny one shakes the termination (stress).");
-    v.field("pause_work_kib", pause_work_kib, {0, 65536}, "KiB of objects the second pause may mark before it gives up and lets the world run on.");
+    v.field("write_buffer", write_buffer, {2, WriteBuffer::kCapacity},
+            "Words a P's write buffer holds; a tiny one shakes the termination (stress).");
+    v.field("pause_work_kib", pause_work_kib, {0, 65536},
+            "KiB of objects the second pause may mark before it gives up and lets the world run on.");
     v.field("assists", assists, "Goroutines that allocate while marking is under way mark in proportion.");
     v.field("idle_marking", idle_marking, "Workers go on beyond their share while Ps are idle.");
   }
 };
 
-constexpr std::uint64_t kSliceBytes = 256 << 10;     // marked by a worker between two looks at its share: some hundred microseconds
-constexpr double kAssistChunkBytes = 32 << 10;       // an assist is worth its fixed cost from here on
-constexpr std::size_t kSweepUnits = 32;              // a background step
-constexpr std::size_t kSweepUnitsLate = 16;          // a refill's, when the next cycle waits for the sweep
-constexpr std::size_t kSlotsAJob = 16;               // goroutine slots in one root job
+constexpr std::uint64_t kSliceBytes =
+    256 << 10;  // marked by a worker between two looks at its share: some hundred microseconds
+constexpr double kAssistChunkBytes = 32 << 10;  // an assist is worth its fixed cost from here on
+constexpr std::size_t kSweepUnits = 32;         // a background step
+constexpr std::size_t kSweepUnitsLate = 16;     // a refill's, when the next cycle waits for the sweep
+constexpr std::size_t kSlotsAJob = 16;          // goroutine slots in one root job
 
 class Concurrent final : public Collector {
  public:
@@ -99,10 +118,12 @@ class Concurrent final : public Collector {
   void stop() override;
   CollectorStats stats() const override;
   void counters(CounterVisitor& v) const override {
-    v.counter("restarts", restarts_.load(std::memory_order_relaxed), "Second pauses that found more to mark than they may, and gave up.");
+    v.counter("restarts", restarts_.load(std::memory_order_relaxed),
+              "Second pauses that found more to mark than they may, and gave up.");
     v.counter("assist_bytes", assist_bytes_.load(std::memory_order_relaxed), "Bytes marked by assists.");
     v.counter("worker_bytes", worker_bytes_.load(std::memory_order_relaxed), "Bytes marked by workers.");
-    v.counter("stacks_before_run", scanned_before_run_.load(std::memory_order_relaxed), "Stacks scanned because their goroutine was about to run.");
+    v.counter("stacks_before_run", scanned_before_run_.load(std::memory_order_relaxed),
+              "Stacks scanned because their goroutine was about to run.");
   }
 
  private:
@@ -150,14 +171,16 @@ class Concurrent final : public Collector {
   std::vector<G*> parked_helpers_;
   std::vector<Waiter> waiters_;
 
-  // Root jobs of this cycle: the world's, the finalizer table, then goroutine slots. Written while the world is stopped.
+  // Root jobs of this cycle: the world's, the finalizer table, then goroutine slots. Written while the world is
+  // stopped.
   std::size_t world_jobs_ = 0, jobs_ = 0, slots_ = 0;
   std::atomic<std::size_t> next_job_{0};
 
-  std::atomic<std::uint64_t> cycle_{0};            // number of the running cycle, for the accounts
-  std::atomic<std::int64_t> credit_bytes_{0};      // marked by workers and not yet used up by assists
-  std::atomic<std::int64_t> share_used_ns_{0};     // by workers, this cycle
-  std::atomic<std::uint64_t> refills_{0}, restarts_{0}, assists_{0}, assist_bytes_{0}, worker_bytes_{0}, scanned_before_run_{0};
+  std::atomic<std::uint64_t> cycle_{0};         // number of the running cycle, for the accounts
+  std::atomic<std::int64_t> credit_bytes_{0};   // marked by workers and not yet used up by assists
+  std::atomic<std::int64_t> share_used_ns_{0};  // by workers, this cycle
+  std::atomic<std::uint64_t> refills_{0}, restarts_{0}, assists_{0}, assist_bytes_{0}, worker_bytes_{0},
+      scanned_before_run_{0};
   std::atomic<std::int64_t> cpu_ns_{0};
   std::int64_t mark_began_ns_ = 0;
   std::uint64_t live_at_begin_ = 0;
@@ -183,7 +206,8 @@ void Concurrent::on_refill(std::size_t bytes) {
   const std::uint64_t live = heap_->live_bytes.load(std::memory_order_relaxed) + bytes;
   if (live < pacer_.trigger()) [[likely]]
     return;
-  // The coordinator may be behind a goroutine that does not yield; so this one does, and, past the goal, at every refill until the cycle has begun.
+  // The coordinator may be behind a goroutine that does not yield; so this one does, and, past the goal, at every
+  // refill until the cycle has begun.
   if (phase == GcPhase::kSweep) allocator_->sweep(*current_p(), kSweepUnitsLate);
   bool ask;
   {
@@ -242,16 +266,19 @@ void Concurrent::scan_before_run(G* g) {
     Marker marker(marking_);
     scan_g(marker, g);
   }
-  while (g->scan.load(std::memory_order_acquire) != ScanState::kScanned) os::yield_thread();  // a worker has it; partner: scan_g()
+  while (g->scan.load(std::memory_order_acquire) != ScanState::kScanned)
+    os::yield_thread();  // a worker has it; partner: scan_g()
   scanned_before_run_.fetch_add(1, std::memory_order_relaxed);
 }
 
 // Scans g's stack if nobody else does. g's context is saved, and g is not run before it is kScanned.
 void Concurrent::scan_g(Marker& marker, G* g) {
   ScanState unscanned = ScanState::kUnscanned;
-  if (!g->scan.compare_exchange_strong(unscanned, ScanState::kScanning, std::memory_order_acquire)) return;  // partner: the release below
+  if (!g->scan.compare_exchange_strong(unscanned, ScanState::kScanning, std::memory_order_acquire))
+    return;  // partner: the release below
   world_.visit_stack(g, Marker::look_at_words, &marker);
-  g->scan.store(ScanState::kScanned, std::memory_order_release);  // partner: scan_before_run(), of the M that will run it
+  g->scan.store(ScanState::kScanned,
+                std::memory_order_release);  // partner: scan_before_run(), of the M that will run it
 }
 
 // ---- asking for cycles, waiting for them
@@ -387,7 +414,8 @@ void Concurrent::help() {
   }
 }
 
-// Lets others run; and sleeps if workers have had more than their share while somebody wants to run. At a safepoint afterwards.
+// Lets others run; and sleeps if workers have had more than their share while somebody wants to run. At a safepoint
+// afterwards.
 void Concurrent::keep_to_share(std::int64_t worked_ns) {
   const std::int64_t used = share_used_ns_.fetch_add(worked_ns, std::memory_order_relaxed) + worked_ns;
   if (options_.idle_marking && world_.idle_p_count() > 0) return world_.yield();
@@ -433,7 +461,9 @@ bool Concurrent::take_root_job(Marker& marker) {
         [](void* c, void* payload) {
           auto& [marker, heap] = *static_cast<Context*>(c);
           const Object object = find_object(heap, reinterpret_cast<std::uintptr_t>(payload));
-          for_each_slot(object, [&](auto* slot) { marker.grey_word(slot->load(std::memory_order_acquire)); });  // partner: Ref::store()
+          for_each_slot(object, [&](auto* slot) {
+            marker.grey_word(slot->load(std::memory_order_acquire));
+          });  // partner: Ref::store()
         },
         &context);
   } else {
@@ -471,7 +501,8 @@ void Concurrent::begin_cycle() {
   for (PId i = 0; i < world_.p_count(); ++i) {
     P& p = world_.p(i);
     p.write_buffer.limit = std::min(p.write_buffer.limit, static_cast<std::uint32_t>(options_.write_buffer) & ~1u);
-    GEARBOX_INVARIANT(C2, p.write_buffer.count == 0, "P {} has {} words in its buffer before the mark", i, p.write_buffer.count);
+    GEARBOX_INVARIANT(C2, p.write_buffer.count == 0, "P {} has {} words in its buffer before the mark", i,
+                      p.write_buffer.count);
   }
   heap_->phase.store(GcPhase::kMark, std::memory_order_release);
   world_.set_marking(true);
@@ -528,7 +559,8 @@ bool Concurrent::end_cycle() {
                 auto& [marker, heap] = *static_cast<Death*>(d);
                 const Object object = find_object(heap, reinterpret_cast<std::uintptr_t>(payload));
                 if (object.marked()) return false;
-                marker.grey(object);  // what it refers to was marked by the finalizer job, so the drain below ends at once
+                marker.grey(
+                    object);  // what it refers to was marked by the finalizer job, so the drain below ends at once
                 return true;
               },
               &death);
