@@ -20,7 +20,8 @@ std::size_t edit_distance(const std::string& a, const std::string& b) {
     for (std::size_t j = 1; j <= b.size(); ++j) {
       const std::size_t change = a[i - 1] == b[j - 1] ? 0 : 1;
       d[i][j] = std::min({d[i - 1][j] + 1, d[i][j - 1] + 1, d[i - 1][j - 1] + change});
-      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) d[i][j] = std::min(d[i][j], d[i - 2][j - 2] + 1);
+      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
+        d[i][j] = std::min(d[i][j], d[i - 2][j - 2] + 1);
     }
   }
   return d[a.size()][b.size()];
@@ -32,13 +33,17 @@ std::string nearest(std::string_view word, const std::vector<std::string>& candi
   const std::string wanted = lower(word);
   std::string best;
   std::size_t best_distance = ~std::size_t{0};
+  bool best_is_prefix = false;
   for (const auto& candidate : candidates) {
     const std::string c = lower(candidate);
     std::size_t distance = edit_distance(wanted, c);
     // A prefix is what people type when they expect completion: "conc" is near "concurrent" whatever the distance says.
-    if (!wanted.empty() && c.starts_with(wanted)) distance = std::min<std::size_t>(distance, 1);
-    if (distance < best_distance) {
+    const bool prefix = !wanted.empty() && c.starts_with(wanted);
+    if (prefix) distance = std::min<std::size_t>(distance, 1);
+    if (distance < best_distance ||
+        (distance == best_distance && prefix && !best_is_prefix)) {  // "of" is an unfinished "off", not a wrong "on"
       best_distance = distance;
+      best_is_prefix = prefix;
       best = candidate;
     }
   }

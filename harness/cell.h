@@ -1,4 +1,5 @@
-// Cell: one workload with one combination, to be run once in a process of its own. A line of plan.jsonl, and what the cell process is told.
+// Cell: one workload with one combination, to be run once in a process of its own. A line of plan.jsonl, and what the
+// cell process is told.
 #pragma once
 
 #include <cstdint>
@@ -25,8 +26,9 @@ std::string cell_id(const Cell& cell, const std::string& build_id);
 Json plan_json(const Cell& cell);
 Result<Cell> cell_from_json(const Json& json, const std::string& where);
 
-// The cell's process: reads the spec (plan_json, optionally with "boot_trace"), runs the program here and writes one JSON result to the
-// file. Blocks until the workload has ended. Returns the process's exit code; a panic or deadlock of the workload exits by itself.
+// The cell's process: reads the spec (plan_json, optionally with "boot_trace"), runs the program here and writes one
+// JSON result to the file. Blocks until the workload has ended. Returns the process's exit code; a panic or deadlock of
+// the workload exits by itself.
 int run_cell_body(const std::string& spec_text, int result_fd);
 
 }  // namespace gearbox::harness

@@ -1,4 +1,5 @@
-// What happens inside a cell's process: boot, workload, result. A process that dies on the way leaves no result, and the parent says how it died.
+// What happens inside a cell's process: boot, workload, result. A process that dies on the way leaves no result, and
+// the parent says how it died.
 #include <fmt/format.h>
 
 #include <cerrno>
@@ -22,13 +23,14 @@ Json hist_json(const std::string& name, const std::string& unit, const Histogram
   Json percentiles = Json::array(), buckets = Json::array();
   for (double p : {50.0, 90.0, 99.0, 99.9, 99.99, 99.999}) percentiles.push_back(Json::array({p, h.percentile(p)}));
   for (const auto& b : h.buckets()) buckets.push_back(Json::array({b.lower, b.upper, b.count}));
-  return {{"name", name},    {"unit", unit},    {"count", h.count()},         {"sum", h.sum()},
-          {"min", h.min()},  {"max", h.max()},  {"percentiles", percentiles}, {"buckets", buckets}};
+  return {{"name", name},   {"unit", unit},   {"count", h.count()},         {"sum", h.sum()},
+          {"min", h.min()}, {"max", h.max()}, {"percentiles", percentiles}, {"buckets", buckets}};
 }
 
 // A machine that runs out of something is a failed cell; a machine that says no to a gear is an unsupported one.
 bool is_shortage(int error_number) {
-  return error_number == ENOMEM || error_number == EAGAIN || error_number == EMFILE || error_number == ENFILE || error_number == ENOSPC;
+  return error_number == ENOMEM || error_number == EAGAIN || error_number == EMFILE || error_number == ENFILE ||
+         error_number == ENOSPC;
 }
 
 Json measure(const RunStats& stats, const Report& report, std::int64_t wall_ns, std::int64_t cpu_ns) {

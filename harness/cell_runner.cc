@@ -29,8 +29,8 @@ CpuTicks cpu_ticks() {
   CpuTicks out;
   auto text = os::read_file("/proc/stat");
   unsigned long long v[8] = {};
-  if (text && std::sscanf(text->c_str(), "cpu %llu %llu %llu %llu %llu %llu %llu %llu", &v[0], &v[1], &v[2], &v[3], &v[4], &v[5],
-                          &v[6], &v[7]) == 8) {
+  if (text && std::sscanf(text->c_str(), "cpu %llu %llu %llu %llu %llu %llu %llu %llu", &v[0], &v[1], &v[2], &v[3],
+                          &v[4], &v[5], &v[6], &v[7]) == 8) {
     for (auto ticks : v) out.total += ticks;
     out.steal = v[7];
   }
@@ -50,11 +50,12 @@ std::uint64_t oom_kills() {
   return at == std::string::npos ? 0 : std::strtoull(text->c_str() + at + 9, nullptr, 10);
 }
 
-// Only what a program needs to run, and a random amount of padding: the size of the environment moves the stack, and with it caches and time
-// (Mytkowicz 2009), so every attempt draws a new one.
+// Only what a program needs to run, and a random amount of padding: the size of the environment moves the stack, and
+// with it caches and time (Mytkowicz 2009), so every attempt draws a new one.
 std::vector<std::string> environment(std::uint64_t seed) {
   std::vector<std::string> out = {"LANG=C.UTF-8"};
-  for (const char* name : {"PATH", "HOME", "TMPDIR", "ASAN_OPTIONS", "TSAN_OPTIONS", "UBSAN_OPTIONS", "LD_LIBRARY_PATH"})
+  for (const char* name :
+       {"PATH", "HOME", "TMPDIR", "ASAN_OPTIONS", "TSAN_OPTIONS", "UBSAN_OPTIONS", "LD_LIBRARY_PATH"})
     if (const char* value = std::getenv(name)) out.push_back(std::string(name) + "=" + value);
   Random random(seed);
   out.push_back("GEARBOX_PADDING=" + std::string(random.below(4096), 'x'));
@@ -167,7 +168,8 @@ CellOutcome CellRunner::run(const Cell& cell, std::uint64_t attempt, std::uint64
     }
     if (limits.timeout_s != 0 && now - started > static_cast<std::int64_t>(limits.timeout_s) * 1'000'000'000)
       end_it(Ending::kTimeout, false);
-    if (limits.mem_limit_mib != 0 && os::resident_bytes_of(*child) > limits.mem_limit_mib << 20) end_it(Ending::kMemory, true);
+    if (limits.mem_limit_mib != 0 && os::resident_bytes_of(*child) > limits.mem_limit_mib << 20)
+      end_it(Ending::kMemory, true);
     if (!pass_through && os::size_of(*output) + os::size_of(*errors) > limits.output_limit_mib << 20)
       end_it(Ending::kOutput, true);
   }
@@ -183,8 +185,9 @@ CellOutcome CellRunner::run(const Cell& cell, std::uint64_t attempt, std::uint64
                       {"voluntary_switches", ended->voluntary_switches},
                       {"involuntary_switches", ended->involuntary_switches}};
   const double ticks = static_cast<double>(ticks_after.total - ticks_before.total);
-  record["noise"] = {{"steal_pct", ticks > 0 ? 100.0 * static_cast<double>(ticks_after.steal - ticks_before.steal) / ticks : 0.0},
-                     {"load1", load1()}};
+  record["noise"] = {
+      {"steal_pct", ticks > 0 ? 100.0 * static_cast<double>(ticks_after.steal - ticks_before.steal) / ticks : 0.0},
+      {"load1", load1()}};
   if (!pass_through) {
     const auto tail = [](const os::Descriptor& file) {
       const std::uint64_t size = os::size_of(file);
@@ -198,8 +201,11 @@ CellOutcome CellRunner::run(const Cell& cell, std::uint64_t attempt, std::uint64
 
   auto found = parse_json(os::read_part(*result, 0, 256u << 20), "the cell's result");
   const bool complete = found && found->is_object() && found->contains("status") && (*found)["status"].is_string();
-  Json empty = {{"effective", Json::object()}, {"metrics", Json::array()}, {"hists", Json::array()},
-                {"counters", Json::object()},  {"checks", Json::array()}};
+  Json empty = {{"effective", Json::object()},
+                {"metrics", Json::array()},
+                {"hists", Json::array()},
+                {"counters", Json::object()},
+                {"checks", Json::array()}};
   const auto say = [&](const char* status, const std::string& reason) {
     record["status"] = status;
     record["reason"] = reason;
@@ -228,7 +234,8 @@ CellOutcome CellRunner::run(const Cell& cell, std::uint64_t attempt, std::uint64
     say("infra", found ? "ended with exit code 0 and left a result without a status" + quoted
                        : "ended with exit code 0 and left no readable result" + quoted);
   }
-  outcome.interrupted = ending == Ending::kInterrupt || (pass_through && ended->signal != 0 && os::interrupts() > interrupts_before);
+  outcome.interrupted =
+      ending == Ending::kInterrupt || (pass_through && ended->signal != 0 && os::interrupts() > interrupts_before);
   return outcome;
 }
 

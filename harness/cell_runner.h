@@ -1,5 +1,6 @@
-// CellRunner: runs a cell in a process of its own and turns whatever happens to it into one record (docs/RECORDS.md, cells.jsonl).
-// One cell at a time; the calling thread waits. A crash, a hang, a flood of output or a full memory ends the cell, never the runner.
+// CellRunner: runs a cell in a process of its own and turns whatever happens to it into one record (docs/RECORDS.md,
+// cells.jsonl). One cell at a time; the calling thread waits. A crash, a hang, a flood of output or a full memory ends
+// the cell, never the runner.
 #pragma once
 
 #include <cstdint>
@@ -12,21 +13,21 @@
 namespace gearbox::harness {
 
 struct CellLimits {
-  std::uint64_t timeout_s = 120;       // 0: none
-  std::uint64_t mem_limit_mib = 0;     // resident memory of the cell's process; 0: none
-  std::uint64_t output_limit_mib = 64; // what it may print
+  std::uint64_t timeout_s = 120;        // 0: none
+  std::uint64_t mem_limit_mib = 0;      // resident memory of the cell's process; 0: none
+  std::uint64_t output_limit_mib = 64;  // what it may print
 };
 
 struct CellOutcome {
-  Json record;                  // complete, one line of cells.jsonl
-  std::string output, errors;   // what it printed (the last 64 KiB); empty when passed through
-  bool interrupted = false;     // ended because the user asked: not a measurement, not to be recorded
+  Json record;                 // complete, one line of cells.jsonl
+  std::string output, errors;  // what it printed (the last 64 KiB); empty when passed through
+  bool interrupted = false;    // ended because the user asked: not a measurement, not to be recorded
 };
 
 class CellRunner {
  public:
-  // command: the program and leading arguments of a cell process ({own_executable(), "cell"}; tests give a script). The process gets the
-  // spec on standard input and writes its result to descriptor 3.
+  // command: the program and leading arguments of a cell process ({own_executable(), "cell"}; tests give a script). The
+  // process gets the spec on standard input and writes its result to descriptor 3.
   explicit CellRunner(std::vector<std::string> command) : command_(std::move(command)) {}
 
   CellLimits limits;

@@ -19,10 +19,14 @@ Pairs facts(const SchedulerTraits& t) {
           {"max_procs", t.max_procs == 0 ? "any" : std::to_string(t.max_procs)}};
 }
 Pairs facts(const AllocatorTraits& t) {
-  return {{"can_free", yes_no(t.can_free)}, {"native_spans", yes_no(t.native_spans)}, {"concurrent_sweep", yes_no(t.concurrent_sweep)}};
+  return {{"can_free", yes_no(t.can_free)},
+          {"native_spans", yes_no(t.native_spans)},
+          {"concurrent_sweep", yes_no(t.concurrent_sweep)}};
 }
 Pairs facts(const CollectorTraits& t) {
-  return {{"frees", yes_no(t.frees)}, {"concurrent_mark", yes_no(t.concurrent_mark)}, {"concurrent_sweep", yes_no(t.concurrent_sweep)}};
+  return {{"frees", yes_no(t.frees)},
+          {"concurrent_mark", yes_no(t.concurrent_mark)},
+          {"concurrent_sweep", yes_no(t.concurrent_sweep)}};
 }
 Pairs facts(const PollerTraits& t) {
   return {{"completion", yes_no(t.completion)}, {"lane_owner", yes_no(t.lane_owner)}, {"real_io", yes_no(t.real_io)}};
@@ -45,7 +49,8 @@ struct Chosen {
 // "gmp:runnext=off" -> the entry and its options, set.
 template <class Entry>
 Result<Chosen<Entry>> choose(const std::vector<Entry>& entries, std::string_view family, std::string_view text) {
-  if (text.empty()) return Error{fmt::format("--{} is empty; name one of its members, see: gearbox list {}s", family, family)};
+  if (text.empty())
+    return Error{fmt::format("--{} is empty; name one of its members, see: gearbox list {}s", family, family)};
   const std::string_view name = gear_name(text);
   std::vector<std::string> names;
   for (const auto& entry : entries) {
@@ -61,7 +66,8 @@ Result<Chosen<Entry>> choose(const std::vector<Entry>& entries, std::string_view
     return chosen;
   }
   if (names.empty()) return Error{fmt::format("there is no {} '{}': this build has no {}s", family, name, family)};
-  return Error{fmt::format("there is no {} '{}'; there is {}{}", family, name, fmt::join(names, ", "), did_you_mean(name, names))};
+  return Error{fmt::format("there is no {} '{}'; there is {}{}", family, name, fmt::join(names, ", "),
+                           did_you_mean(name, names))};
 }
 
 template <class Entry>
@@ -79,21 +85,31 @@ std::string_view gear_name(std::string_view text) { return text.substr(0, text.f
 
 std::vector<GearFacts> gears_of(std::size_t family) {
   switch (family) {
-    case 0: return facts_of(all_schedulers());
-    case 1: return facts_of(all_allocators());
-    case 2: return facts_of(all_collectors());
-    case 3: return facts_of(all_pollers());
-    default: GEARBOX_PANIC("family {} does not exist", family);
+    case 0:
+      return facts_of(all_schedulers());
+    case 1:
+      return facts_of(all_allocators());
+    case 2:
+      return facts_of(all_collectors());
+    case 3:
+      return facts_of(all_pollers());
+    default:
+      GEARBOX_PANIC("family {} does not exist", family);
   }
 }
 
 Result<std::string> canonical_gear(std::size_t family, std::string_view text) {
   switch (family) {
-    case 0: return canonical(all_schedulers(), kFamilies[0], text);
-    case 1: return canonical(all_allocators(), kFamilies[1], text);
-    case 2: return canonical(all_collectors(), kFamilies[2], text);
-    case 3: return canonical(all_pollers(), kFamilies[3], text);
-    default: GEARBOX_PANIC("family {} does not exist", family);
+    case 0:
+      return canonical(all_schedulers(), kFamilies[0], text);
+    case 1:
+      return canonical(all_allocators(), kFamilies[1], text);
+    case 2:
+      return canonical(all_collectors(), kFamilies[2], text);
+    case 3:
+      return canonical(all_pollers(), kFamilies[3], text);
+    default:
+      GEARBOX_PANIC("family {} does not exist", family);
   }
 }
 
@@ -136,7 +152,9 @@ Result<RuntimeOptions> make_runtime_options(std::string_view text) {
 
 Result<std::uint64_t> parse_procs(std::string_view text) { return parse_integer(text, {1, kMaxProcs}, "--procs"); }
 
-std::uint64_t default_procs() { return std::min<std::uint64_t>(static_cast<std::uint64_t>(os::online_cpus()), kMaxProcs); }
+std::uint64_t default_procs() {
+  return std::min<std::uint64_t>(static_cast<std::uint64_t>(os::online_cpus()), kMaxProcs);
+}
 
 Result<WorkloadEntry> find_workload(std::string_view name) {
   std::vector<std::string> names;
@@ -145,7 +163,8 @@ Result<WorkloadEntry> find_workload(std::string_view name) {
     names.emplace_back(workload.name);
   }
   if (names.empty()) return Error{fmt::format("there is no workload '{}': this build has no workloads", name)};
-  return Error{fmt::format("there is no workload '{}'; there is {}{}", name, fmt::join(names, ", "), did_you_mean(name, names))};
+  return Error{
+      fmt::format("there is no workload '{}'; there is {}{}", name, fmt::join(names, ", "), did_you_mean(name, names))};
 }
 
 Result<std::unique_ptr<OptionSet>> make_params(const WorkloadEntry& workload, const OptionPairs& pairs) {

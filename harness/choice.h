@@ -1,6 +1,6 @@
-// Choice: which four gears, with which options, on how many Ps, under which runtime options, and which workload with which parameters.
-// Text in, checked registry entries out. Everything is checked before anything starts; each Error names what was wrong, where, and the nearest
-// right thing.
+// Choice: which four gears, with which options, on how many Ps, under which runtime options, and which workload with
+// which parameters. Text in, checked registry entries out. Everything is checked before anything starts; each Error
+// names what was wrong, where, and the nearest right thing.
 #pragma once
 
 #include <array>
@@ -32,17 +32,19 @@ std::vector<GearFacts> gears_of(std::size_t family);
 // The four texts as given: "gmp" or "gmp:runnext=off".
 using Combo = std::array<std::string, 4>;
 inline Combo default_combo() {
-  return {std::string(kDefaultGears[0]), std::string(kDefaultGears[1]), std::string(kDefaultGears[2]), std::string(kDefaultGears[3])};
+  return {std::string(kDefaultGears[0]), std::string(kDefaultGears[1]), std::string(kDefaultGears[2]),
+          std::string(kDefaultGears[3])};
 }
 
-// Checks one gear's text and returns its canonical form: options in the order of declaration, those at their default left out, so that two
-// texts mean the same exactly when their canonical forms are equal.
+// Checks one gear's text and returns its canonical form: options in the order of declaration, those at their default
+// left out, so that two texts mean the same exactly when their canonical forms are equal.
 Result<std::string> canonical_gear(std::size_t family, std::string_view text);
 
 // Entries and options for a combination of texts.
 Result<GearSet> make_gear_set(const Combo& combo);
 
-// The registry's verdict over the traits of a combination: nothing, or the sentence. REQUIRES: the combo's texts are valid.
+// The registry's verdict over the traits of a combination: nothing, or the sentence. REQUIRES: the combo's texts are
+// valid.
 std::optional<std::string> why_illegal_combo(const Combo& combo, std::uint64_t procs);
 
 Result<RuntimeOptions> make_runtime_options(std::string_view text);  // "" or "stack_kib=32,sysmon=off"

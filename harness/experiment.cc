@@ -26,8 +26,8 @@ class Section {
     for (const auto& [key, node] : table_) {
       const std::string text(key.str());
       if (std::find(keys.begin(), keys.end(), text) == keys.end())
-        refuse(key.source().begin.line, fmt::format("{} has no key '{}'; its keys are {}{}", name_, text, fmt::join(keys, ", "),
-                                                    did_you_mean(text, keys)));
+        refuse(key.source().begin.line, fmt::format("{} has no key '{}'; its keys are {}{}", name_, text,
+                                                    fmt::join(keys, ", "), did_you_mean(text, keys)));
     }
   }
   [[noreturn]] void refuse(std::uint32_t line, const std::string& what) const {
@@ -59,10 +59,13 @@ class Section {
   }
   std::uint64_t integer_of(const toml::node& node, const std::string& what, Range range) const {
     const auto* number = node.as_integer();
-    if (number == nullptr) refuse(node.source().begin.line, fmt::format("{} must be a whole number from {} to {}", what, range.low, range.high));
+    if (number == nullptr)
+      refuse(node.source().begin.line,
+             fmt::format("{} must be a whole number from {} to {}", what, range.low, range.high));
     const std::int64_t value = number->get();
     if (value < 0 || static_cast<std::uint64_t>(value) < range.low || static_cast<std::uint64_t>(value) > range.high)
-      refuse(node.source().begin.line, fmt::format("{} takes a whole number from {} to {}, and {} is out of that range", what, range.low, range.high, value));
+      refuse(node.source().begin.line, fmt::format("{} takes a whole number from {} to {}, and {} is out of that range",
+                                                   what, range.low, range.high, value));
     return static_cast<std::uint64_t>(value);
   }
   // One node or an array of them, never empty; nothing when the key is absent.
@@ -72,7 +75,8 @@ class Section {
     if (node == nullptr) return out;
     if (const auto* array = node->as_array()) {
       for (const auto& element : *array) out.push_back(&element);
-      if (out.empty()) refuse(line(key), fmt::format("{} is an empty list; leave it out for the default", key_name(key)));
+      if (out.empty())
+        refuse(line(key), fmt::format("{} is an empty list; leave it out for the default", key_name(key)));
     } else {
       out.push_back(node);
     }
@@ -90,14 +94,17 @@ class Reader {
   Reader(const toml::table& root, const std::string& path) : root_(root), path_(path) {}
 
   Experiment read() {
-    const Section top(root_, "the file", path_, {"schema", "experiment", "factors", "workload", "constraints", "design", "run", "analysis"});
-    if (top.integer("schema", 0, {0, 1'000'000}) != 1) top.refuse(top.line("schema"), "schema must be there and 1, the only one this program knows");
+    const Section top(root_, "the file", path_,
+                      {"schema", "experiment", "factors", "workload", "constraints", "design", "run", "analysis"});
+    if (top.integer("schema", 0, {0, 1'000'000}) != 1)
+      top.refuse(top.line("schema"), "schema must be there and 1, the only one this program knows");
     const Section facts = section("experiment", {"name", "question", "hypothesis"}, true);
     out_.name = facts.text("name");
     const bool plain = std::all_of(out_.name.begin(), out_.name.end(), [](char c) {
       return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-';
     });
-    if (!plain) facts.refuse(facts.line("name"), fmt::format("'{}' names a folder: use letters, digits, '-' and '_'", out_.name));
+    if (!plain)
+      facts.refuse(facts.line("name"), fmt::format("'{}' names a folder: use letters, digits, '-' and '_'", out_.name));
     out_.question = facts.text("question");
     out_.hypothesis = facts.text("hypothesis");
     read_factors();
@@ -113,7 +120,8 @@ class Reader {
       if (mandatory) throw Refused{fmt::format("{}:1: the file needs a section [{}]", path_, name)};
       return {empty_, "[" + name + "]", path_, std::move(keys)};
     }
-    if (!node->is_table()) throw Refused{fmt::format("{}:{}: '{}' must be a section, [{}]", path_, node->source().begin.line, name, name)};
+    if (!node->is_table())
+      throw Refused{fmt::format("{}:{}: '{}' must be a section, [{}]", path_, node->source().begin.line, name, name)};
     return {*node->as_table(), "[" + name + "]", path_, std::move(keys)};
   }
 
@@ -123,11 +131,14 @@ class Reader {
       auto& levels = out_.levels[family];
       for (const auto* node : factors.nodes(kFamilies[family])) {
         if (!node->is_string())
-          factors.refuse(node->source().begin.line, fmt::format("{} holds a level that is not a text in quotes", factors.key_name(kFamilies[family])));
+          factors.refuse(node->source().begin.line, fmt::format("{} holds a level that is not a text in quotes",
+                                                                factors.key_name(kFamilies[family])));
         auto canonical = canonical_gear(family, node->as_string()->get());
         if (!canonical) factors.refuse(node->source().begin.line, canonical.error().message);
         if (std::find(levels.begin(), levels.end(), *canonical) != levels.end())
-          factors.refuse(node->source().begin.line, fmt::format("{} holds '{}' twice: '{}' is the same", factors.key_name(kFamilies[family]), *canonical, node->as_string()->get()));
+          factors.refuse(node->source().begin.line,
+                         fmt::format("{} holds '{}' twice: '{}' is the same", factors.key_name(kFamilies[family]),
+                                     *canonical, node->as_string()->get()));
         levels.push_back(*canonical);
       }
       if (levels.empty()) {
@@ -149,7 +160,9 @@ class Reader {
   void read_workloads(const Section& top) {
     const auto* list = top.find("workload");
     if (list == nullptr || !list->is_array_of_tables())
-      top.refuse(top.line("workload"), "the file needs at least one workload: [[workload]] with a name, and perhaps params = { key = value }");
+      top.refuse(
+          top.line("workload"),
+          "the file needs at least one workload: [[workload]] with a name, and perhaps params = { key = value }");
     std::vector<std::string> seen;
     for (const auto& node : *list->as_array()) {
       const Section entry(*node.as_table(), "[[workload]]", path_, {"name", "params"});
@@ -158,7 +171,8 @@ class Reader {
       auto workload = find_workload(work.name);
       if (!workload) entry.refuse(entry.line("name"), workload.error().message);
       if (const auto* params = entry.find("params")) {
-        if (!params->is_table()) entry.refuse(entry.line("params"), "[[workload]] params must be a table, { key = value }");
+        if (!params->is_table())
+          entry.refuse(entry.line("params"), "[[workload]] params must be a table, { key = value }");
         auto set = workload->make_params();
         for (const auto& [key, value] : *params->as_table()) {
           const std::uint32_t line = key.source().begin.line;
@@ -170,7 +184,9 @@ class Reader {
           } else if (value.is_integer()) {
             text = std::to_string(value.as_integer()->get());
           } else {
-            entry.refuse(line, fmt::format("parameter {} of workload {} must be a whole number, true or false, or a text", key.str(), work.name));
+            entry.refuse(line,
+                         fmt::format("parameter {} of workload {} must be a whole number, true or false, or a text",
+                                     key.str(), work.name));
           }
           auto status = set_options(*set, {{std::string(key.str()), text}}, fmt::format("workload {}", work.name));
           if (!status) entry.refuse(line, status.error().message);
@@ -190,7 +206,8 @@ class Reader {
     const Section constraints = section("constraints", {"forbid"});
     for (const auto* node : constraints.nodes("forbid")) {
       const std::uint32_t line = node->source().begin.line;
-      if (!node->is_string()) constraints.refuse(line, "[constraints] forbid holds texts like \"collector=none & workload=sieve\"");
+      if (!node->is_string())
+        constraints.refuse(line, "[constraints] forbid holds texts like \"collector=none & workload=sieve\"");
       auto filter = Filter::parse(node->as_string()->get(), fmt::format("{}:{}", path_, line));
       if (!filter) throw Refused{filter.error().message};
       out_.forbid.push_back(*filter);
@@ -199,7 +216,8 @@ class Reader {
     out_.kind = design.text("kind", out_.kind);
     const std::vector<std::string> kinds = {"factorial", "ofat"};
     if (std::find(kinds.begin(), kinds.end(), out_.kind) == kinds.end())
-      design.refuse(design.line("kind"), fmt::format("[design] kind has no value '{}'; its values are {}{}", out_.kind, fmt::join(kinds, "|"), did_you_mean(out_.kind, kinds)));
+      design.refuse(design.line("kind"), fmt::format("[design] kind has no value '{}'; its values are {}{}", out_.kind,
+                                                     fmt::join(kinds, "|"), did_you_mean(out_.kind, kinds)));
     out_.blocks = design.integer("blocks", out_.blocks, {1, 1000});
     out_.seed = design.integer("seed", out_.seed, {0, INT64_MAX});
     const Section run = section("run", {"timeout_s", "mem_limit_mb", "runtime"});
@@ -222,12 +240,16 @@ class Reader {
     if (!pairs) analysis.refuse(line, pairs.error().message);
     for (const auto& [family_name, gear] : *pairs) {
       const auto family = std::find(kFamilies.begin(), kFamilies.end(), family_name);
-      if (family == kFamilies.end()) analysis.refuse(line, fmt::format("[analysis] baseline: '{}' is not one of {}", family_name, fmt::join(kFamilies, ", ")));
+      if (family == kFamilies.end())
+        analysis.refuse(
+            line, fmt::format("[analysis] baseline: '{}' is not one of {}", family_name, fmt::join(kFamilies, ", ")));
       const auto index = static_cast<std::size_t>(family - kFamilies.begin());
       const auto& levels = out_.levels[index];
-      const auto level = std::find_if(levels.begin(), levels.end(), [&](const auto& l) { return l == gear || gear_name(l) == gear; });
+      const auto level =
+          std::find_if(levels.begin(), levels.end(), [&](const auto& l) { return l == gear || gear_name(l) == gear; });
       if (level == levels.end())
-        analysis.refuse(line, fmt::format("[analysis] baseline: {}={} is not among the levels {}{}", family_name, gear, fmt::join(levels, ", "), did_you_mean(gear, levels)));
+        analysis.refuse(line, fmt::format("[analysis] baseline: {}={} is not among the levels {}{}", family_name, gear,
+                                          fmt::join(levels, ", "), did_you_mean(gear, levels)));
       out_.baseline[index] = *level;
     }
   }
@@ -274,8 +296,9 @@ Result<std::string> find_experiment(const std::string& root, const std::string& 
   const std::string inside = root + "/experiments/" + name_or_path + ".toml";
   if (name_or_path.find('/') == std::string::npos && std::filesystem::is_regular_file(inside, ignored)) return inside;
   const auto names = experiment_names(root);
-  return Error{fmt::format("there is no experiment '{}', neither as a file nor in {}/experiments; there is {}{}", name_or_path, root,
-                           names.empty() ? "none" : fmt::format("{}", fmt::join(names, ", ")), did_you_mean(name_or_path, names))};
+  return Error{fmt::format("there is no experiment '{}', neither as a file nor in {}/experiments; there is {}{}",
+                           name_or_path, root, names.empty() ? "none" : fmt::format("{}", fmt::join(names, ", ")),
+                           did_you_mean(name_or_path, names))};
 }
 
 }  // namespace gearbox::harness

@@ -1,4 +1,5 @@
-// Experiment: what a .toml file asks for, checked against the registry. docs/RECORDS.md has the outputs; experiments/*.toml are examples.
+// Experiment: what a .toml file asks for, checked against the registry. docs/RECORDS.md has the outputs;
+// experiments/*.toml are examples.
 #pragma once
 
 #include <array>
@@ -30,7 +31,8 @@ struct Experiment {
   std::string text;  // the file as given
 };
 
-// Reads and checks a file. Every Error begins with file:line and names the key, the value, what is allowed and the nearest match.
+// Reads and checks a file. Every Error begins with file:line and names the key, the value, what is allowed and the
+// nearest match.
 Result<Experiment> load_experiment(const std::string& path);
 // The same from memory; `path` is used in errors only.
 Result<Experiment> parse_experiment(const std::string& text, const std::string& path);

@@ -26,8 +26,8 @@ Result<Filter> Filter::parse(std::string_view text, const std::string& where) {
     const std::string_view term = trimmed(rest.substr(0, end));
     const std::size_t equals = term.find('=');
     if (term.empty() || equals == std::string_view::npos)
-      return Error{fmt::format("{}: '{}' is not a filter: write key=value, joined by '&', with a key of {}", where, text,
-                               fmt::join(keys, ", "))};
+      return Error{fmt::format("{}: '{}' is not a filter: write key=value, joined by '&', with a key of {}", where,
+                               text, fmt::join(keys, ", "))};
     const std::string key(trimmed(term.substr(0, equals)));
     std::string value(trimmed(term.substr(equals + 1)));
     if (std::find(keys.begin(), keys.end(), key) == keys.end())
@@ -39,7 +39,8 @@ Result<Filter> Filter::parse(std::string_view text, const std::string& where) {
       if (!canonical) return Error{fmt::format("{}: {}", where, canonical.error().message)};
       value = *canonical;
     } else if (key == "workload") {
-      if (auto workload = find_workload(value); !workload) return Error{fmt::format("{}: {}", where, workload.error().message)};
+      if (auto workload = find_workload(value); !workload)
+        return Error{fmt::format("{}: {}", where, workload.error().message)};
     } else if (auto procs = parse_procs(value); !procs) {
       return Error{fmt::format("{}: {}", where, procs.error().message)};
     }
@@ -54,7 +55,8 @@ bool Filter::matches(const Cell& cell) const {
     const auto& [key, value] = term;
     if (key == "workload") return cell.workload == value;
     if (key == "procs") return std::to_string(cell.procs) == value;
-    const auto family = static_cast<std::size_t>(std::find(kFamilies.begin(), kFamilies.end(), key) - kFamilies.begin());
+    const auto family =
+        static_cast<std::size_t>(std::find(kFamilies.begin(), kFamilies.end(), key) - kFamilies.begin());
     return cell.combo[family] == value || gear_name(cell.combo[family]) == value;
   });
 }

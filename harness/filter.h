@@ -13,8 +13,8 @@ namespace gearbox::harness {
 
 class Filter {
  public:
-  // Terms joined by '&'; a term is key=value with a family, `workload` or `procs` as the key. A gear's value is its name (any options) or its
-  // whole text. Names must exist in the registry. `where` begins the sentence of the Error.
+  // Terms joined by '&'; a term is key=value with a family, `workload` or `procs` as the key. A gear's value is its
+  // name (any options) or its whole text. Names must exist in the registry. `where` begins the sentence of the Error.
   static Result<Filter> parse(std::string_view text, const std::string& where);
   bool matches(const Cell& cell) const;  // every term does; an empty filter matches all
 

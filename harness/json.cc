@@ -18,7 +18,8 @@ Result<Json> parse_json(const std::string& text, const std::string& where) {
 Json json_of(const OptionPairs& pairs) {
   Json out = Json::object();
   for (const auto& [name, value] : pairs) {
-    const bool digits = !value.empty() && std::all_of(value.begin(), value.end(), [](char c) { return c >= '0' && c <= '9'; });
+    const bool digits =
+        !value.empty() && std::all_of(value.begin(), value.end(), [](char c) { return c >= '0' && c <= '9'; });
     // Only texts that come back unchanged become numbers: "007" and what does not fit 64 bits stay texts.
     auto number = digits ? parse_integer(value, {0, UINT64_MAX}, name) : Result<std::uint64_t>(Error{"not digits"});
     if (number && std::to_string(*number) == value) {

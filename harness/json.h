@@ -1,4 +1,5 @@
-// JSON as the harness writes it: keys in the order they were added, one line, no NaN (null stands for it), invalid UTF-8 replaced.
+// JSON as the harness writes it: keys in the order they were added, one line, no NaN (null stands for it), invalid
+// UTF-8 replaced.
 #pragma once
 
 #include <nlohmann/json.hpp>

@@ -88,9 +88,11 @@ Result<std::uint64_t> parse_integer(std::string_view text, Range range, std::str
   std::uint64_t number = 0;
   const char* end = text.data() + text.size();
   const auto [rest, failure] = std::from_chars(text.data(), end, number);
-  const bool whole = !text.empty() && rest == end && (failure == std::errc() || failure == std::errc::result_out_of_range);
+  const bool whole =
+      !text.empty() && rest == end && (failure == std::errc() || failure == std::errc::result_out_of_range);
   if (!whole)
-    return Error{fmt::format("{} takes a whole number from {} to {}, and '{}' is not one", what, range.low, range.high, text)};
+    return Error{
+        fmt::format("{} takes a whole number from {} to {}, and '{}' is not one", what, range.low, range.high, text)};
   if (failure == std::errc::result_out_of_range || number < range.low || number > range.high)
     return Error{fmt::format("{} takes a whole number from {} to {}, and {} is out of that range", what, range.low,
                              range.high, text)};
@@ -104,9 +106,11 @@ Result<OptionPairs> split_pairs(std::string_view text, std::string_view owner, s
     const std::string_view piece = text.substr(0, comma);
     const std::size_t equals = piece.find('=');
     if (piece.empty())
-      return Error{fmt::format("'{}': an option of {} is missing before or after a ',' or ':'; write name=value", whole, owner)};
+      return Error{
+          fmt::format("'{}': an option of {} is missing before or after a ',' or ':'; write name=value", whole, owner)};
     if (equals == std::string_view::npos)
-      return Error{fmt::format("'{}': '{}' is not an option of {} with a value; write name=value", whole, piece, owner)};
+      return Error{
+          fmt::format("'{}': '{}' is not an option of {} with a value; write name=value", whole, piece, owner)};
     std::string name(piece.substr(0, equals)), value(piece.substr(equals + 1));
     if (name.empty()) return Error{fmt::format("'{}': '{}' has no option name before its '='", whole, piece)};
     if (value.empty()) return Error{fmt::format("'{}': option {} of {} has an empty value", whole, name, owner)};

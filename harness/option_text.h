@@ -1,5 +1,6 @@
-// The text form of options, "runnext=off,steal=half", over any OptionSet: what there is to set, setting it, and what is set.
-// No thread keeps state here. Every Error is one sentence that names the owner, the option, the value, what is allowed and the nearest match.
+// The text form of options, "runnext=off,steal=half", over any OptionSet: what there is to set, setting it, and what is
+// set. No thread keeps state here. Every Error is one sentence that names the owner, the option, the value, what is
+// allowed and the nearest match.
 #pragma once
 
 #include <map>
@@ -31,8 +32,8 @@ std::vector<OptionInfo> options_of(OptionSet& set);
 // name -> value text, in the order of declaration.
 using OptionPairs = std::vector<std::pair<std::string, std::string>>;
 
-// "a=1,b=off" -> pairs. `owner` ("scheduler gmp") and `whole` (the text as the user gave it) go into errors. Refuses empty pieces, missing '=',
-// empty names and values, and an option named twice.
+// "a=1,b=off" -> pairs. `owner` ("scheduler gmp") and `whole` (the text as the user gave it) go into errors. Refuses
+// empty pieces, missing '=', empty names and values, and an option named twice.
 Result<OptionPairs> split_pairs(std::string_view text, std::string_view owner, std::string_view whole);
 
 // Sets each pair. Nothing outside the set changes; after an Error the set is partly set and must be thrown away.
@@ -42,7 +43,8 @@ Status set_options(OptionSet& set, const OptionPairs& pairs, std::string_view ow
 OptionPairs changed_options(OptionSet& set, OptionSet& defaults);
 std::string join_pairs(const OptionPairs& pairs);
 
-// A whole number between low and high and nothing else: no sign, no space, no trailing text. `what` begins the sentence of the Error.
+// A whole number between low and high and nothing else: no sign, no space, no trailing text. `what` begins the sentence
+// of the Error.
 Result<std::uint64_t> parse_integer(std::string_view text, Range range, std::string_view what);
 
 // An options struct that lives elsewhere, seen as a set. The struct must outlive the view.

@@ -51,19 +51,22 @@ Result<Plan> make_plan(const Experiment& experiment, const std::string& build_id
         cell.procs = procs;
         cell.runtime = experiment.runtime;
         cell.id = cell_id(cell, build_id);
-        const bool forbidden = std::any_of(experiment.forbid.begin(), experiment.forbid.end(), [&](const auto& f) { return f.matches(cell); });
+        const bool forbidden = std::any_of(experiment.forbid.begin(), experiment.forbid.end(),
+                                           [&](const auto& f) { return f.matches(cell); });
         if (!forbidden && (only == nullptr || only->matches(cell))) once.push_back(std::move(cell));
       }
     }
   }
   if (once.empty())
-    return Error{fmt::format("experiment {} has no cell to run: {} combinations are illegal, and the rest is forbidden or filtered out{}",
-                             experiment.name, plan.illegal.size(), plan.illegal.empty() ? "" : "; the first: " + plan.illegal[0].reason)};
+    return Error{fmt::format(
+        "experiment {} has no cell to run: {} combinations are illegal, and the rest is forbidden or filtered out{}",
+        experiment.name, plan.illegal.size(), plan.illegal.empty() ? "" : "; the first: " + plan.illegal[0].reason)};
   for (std::uint64_t block = 0; block < experiment.blocks; ++block) {
     std::vector<Cell> order = once;
     // A generator of its own per block: raising the number of blocks keeps the order of those there were.
     Random random(experiment.seed * 0x9e3779b97f4a7c15ULL + block);
-    for (std::size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[random.below(static_cast<std::uint32_t>(i))]);
+    for (std::size_t i = order.size(); i > 1; --i)
+      std::swap(order[i - 1], order[random.below(static_cast<std::uint32_t>(i))]);
     for (auto& cell : order) {
       cell.block = block;
       cell.seq = plan.cells.size();

@@ -13,8 +13,8 @@ struct Plan {
     Combo combo;
     std::string reason;  // the registry's sentence
   };
-  std::vector<Cell> cells;        // seq is the index; each block holds every cell once, shuffled with the seed
-  std::vector<Illegal> illegal;   // combinations of the levels that do not fit together; never skipped in silence
+  std::vector<Cell> cells;       // seq is the index; each block holds every cell once, shuffled with the seed
+  std::vector<Illegal> illegal;  // combinations of the levels that do not fit together; never skipped in silence
 };
 
 // `only`, when not null, keeps the cells it matches. Error: nothing is left to run.

@@ -4,6 +4,10 @@
 
 namespace gearbox {
 
+void Runtime::spawn_system(std::function<void()> body, const char*) {
+  detail::spawn(*this, std::move(body), true);
+}
+
 std::uint64_t num_goroutine() { return current_runtime().goroutine_count(); }
 int gomaxprocs(int n) {
   if (n < 0 || n > static_cast<int>(kMaxPs)) runtime_panic(fmt::format("GOMAXPROCS({}): from 1 to {} (0 asks)", n, kMaxPs));

@@ -37,7 +37,9 @@ Descriptor::~Descriptor() {
 
 Result<Descriptor> open_for_reading(const std::string& path) { return open_file(path, O_RDONLY); }
 Result<Descriptor> create_file(const std::string& path) { return open_file(path, O_RDWR | O_CREAT | O_TRUNC); }
-Result<Descriptor> open_for_appending(const std::string& path) { return open_file(path, O_WRONLY | O_CREAT | O_APPEND); }
+Result<Descriptor> open_for_appending(const std::string& path) {
+  return open_file(path, O_WRONLY | O_CREAT | O_APPEND);
+}
 
 Status append_line(const Descriptor& file, std::string_view line, const std::string& path) {
   const std::uint64_t before = size_of(file);
@@ -47,7 +49,8 @@ Status append_line(const Descriptor& file, std::string_view line, const std::str
   if (error == 0 && ::fsync(file.fd()) != 0) error = errno;
   if (error == 0) return Ok{};
   Error out = os_error("writing " + path, error);
-  if (::ftruncate(file.fd(), static_cast<off_t>(before)) != 0) out.message += "; the half-written line could not be removed";
+  if (::ftruncate(file.fd(), static_cast<off_t>(before)) != 0)
+    out.message += "; the half-written line could not be removed";
   return out;
 }
 
@@ -95,7 +98,8 @@ Result<Descriptor> lock_file(const std::string& path) {
 
 Result<std::string> make_temporary_folder(const std::string& prefix) {
   const char* base = std::getenv("TMPDIR");
-  std::string path = (base != nullptr && *base != '\0' ? std::string(base) : std::string("/tmp")) + "/" + prefix + "XXXXXX";
+  std::string path =
+      (base != nullptr && *base != '\0' ? std::string(base) : std::string("/tmp")) + "/" + prefix + "XXXXXX";
   if (::mkdtemp(path.data()) == nullptr) return os_error("making the folder " + path, errno);
   return path;
 }

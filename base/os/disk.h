@@ -1,4 +1,5 @@
-// Files that must survive a crash: whole-line appends, atomic replacement, locks, folders of one's own. One owner per object; any thread.
+// Files that must survive a crash: whole-line appends, atomic replacement, locks, folders of one's own. One owner per
+// object; any thread.
 #pragma once
 
 #include <cstddef>
@@ -26,11 +27,11 @@ class Descriptor {
 };
 
 Result<Descriptor> open_for_reading(const std::string& path);
-Result<Descriptor> create_file(const std::string& path);            // emptied when it exists; read and write
-Result<Descriptor> open_for_appending(const std::string& path);     // created when missing
+Result<Descriptor> create_file(const std::string& path);         // emptied when it exists; read and write
+Result<Descriptor> open_for_appending(const std::string& path);  // created when missing
 
-// Appends the line and a newline and waits until the disk has them. When the disk is full or breaks midway, the file is cut back to what it
-// was, so that no half line stays. The Error carries the errno.
+// Appends the line and a newline and waits until the disk has them. When the disk is full or breaks midway, the file is
+// cut back to what it was, so that no half line stays. The Error carries the errno.
 Status append_line(const Descriptor& file, std::string_view line, const std::string& path);
 
 // Replaces the file by `text`: readers see the old or the new, whatever happens.
@@ -43,7 +44,8 @@ std::uint64_t size_of(const Descriptor& file) noexcept;
 // At most `limit` bytes of the file, from `offset`.
 std::string read_part(const Descriptor& file, std::uint64_t offset, std::size_t limit);
 
-// Takes an advisory lock that lives as long as the Descriptor (and dies with the process). error_number is EWOULDBLOCK when another holds it.
+// Takes an advisory lock that lives as long as the Descriptor (and dies with the process). error_number is EWOULDBLOCK
+// when another holds it.
 Result<Descriptor> lock_file(const std::string& path);
 
 // A new empty folder below the system's folder for temporary files.

@@ -65,7 +65,8 @@ Result<pid_t> spawn(const SpawnRequest& request) {
   posix_spawn_file_actions_init(&actions);
   posix_spawnattr_init(&attributes);
   const int wanted[] = {request.input, request.output, request.errors, request.extra};
-  // First out of the way (above 9), then to their places: a descriptor that already is 0..3 must not be overwritten before it is used.
+  // First out of the way (above 9), then to their places: a descriptor that already is 0..3 must not be overwritten
+  // before it is used.
   int moved[4] = {-1, -1, -1, -1};
   int error = 0;
   for (int i = 0; i < 4 && error == 0; ++i) {
@@ -86,8 +87,8 @@ Result<pid_t> spawn(const SpawnRequest& request) {
                                                            (request.own_group ? POSIX_SPAWN_SETPGROUP : 0)));
   pid_t child = -1;
   if (error == 0)
-    error = ::posix_spawn(&child, request.arguments[0].c_str(), &actions, &attributes, pointers(request.arguments).data(),
-                          pointers(request.environment).data());
+    error = ::posix_spawn(&child, request.arguments[0].c_str(), &actions, &attributes,
+                          pointers(request.arguments).data(), pointers(request.environment).data());
   for (int fd : moved)
     if (fd >= 0) ::close(fd);
   posix_spawnattr_destroy(&attributes);

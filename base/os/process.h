@@ -1,5 +1,5 @@
-// Child processes: start one with exactly the environment, folder and descriptors it should have, wait for it with a deadline, and end its
-// whole group. Used by the harness, one child at a time per waiting thread.
+// Child processes: start one with exactly the environment, folder and descriptors it should have, wait for it with a
+// deadline, and end its whole group. Used by the harness, one child at a time per waiting thread.
 #pragma once
 
 #include <sys/types.h>
@@ -17,11 +17,13 @@ struct SpawnRequest {
   std::vector<std::string> arguments;    // [0] is the path of the program; no search on PATH
   std::vector<std::string> environment;  // "NAME=value", the whole of it
   std::string folder;                    // working directory; empty: the caller's
-  int input = -1, output = -1, errors = -1, extra = -1;  // descriptors to become 0, 1, 2 and 3; -1: 0..2 inherited, 3 closed
-  bool own_group = true;                 // a process group of its own, so that its children can be ended with it
+  int input = -1, output = -1, errors = -1,
+      extra = -1;         // descriptors to become 0, 1, 2 and 3; -1: 0..2 inherited, 3 closed
+  bool own_group = true;  // a process group of its own, so that its children can be ended with it
 };
 
-// Starts the program; signal mask and dispositions are reset. The caller must reap it with wait_for(). Error: the program cannot be started.
+// Starts the program; signal mask and dispositions are reset. The caller must reap it with wait_for(). Error: the
+// program cannot be started.
 Result<pid_t> spawn(const SpawnRequest& request);
 
 struct Ended {

@@ -1,0 +1,21 @@
+"""Analysis of Gearbox runs: statistics, plots and the report.
+
+The harness (C++) measures and writes records; this package reads them and never measures anything. All it knows about a
+run is in the run directory, in the format of docs/RECORDS.md, so a figure can be redrawn years later on another machine.
+
+Layers, each importing only those above it:
+
+    load        a run directory -> Run (checked records, one row per planned invocation)
+    stats       numbers -> estimates, intervals, verdicts; knows nothing of runs
+    histogram   latency and pause histograms: merging, quantiles
+    factorial   type-II analysis of variance on logs
+    study       Run -> every comparison that the outputs share, computed once
+    words       study -> sentences
+    plots/      study -> figures, one file per plot
+    table, compare, report, __main__   what a person calls
+
+How to call it, from the repository root (the front door does the same):
+
+    PYTHONPATH=harness /usr/bin/python3 -m analysis report results/quickstart/latest
+    /usr/bin/python3 -m unittest discover -s tests/analysis -t .
+"""

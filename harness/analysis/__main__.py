@@ -1,0 +1,182 @@
+"""The command line: `python -m analysis VERB RUN`. The front door calls it; a person may as well.
+
+Exit codes: 0 done, 1 a part of the work failed, 2 the input or the command line cannot be used (one line on stderr says why).
+"""
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import sys
+import textwrap
+
+try:
+    from . import compare as comparing
+    from . import jsonout, load, table, words
+    from .load import GEARS, BadInput
+    from .study import Study
+except ModuleNotFoundError as missing:  # another python3 on PATH is the usual cause
+    sys.exit(f"analysis: the Python module '{missing.name}' is missing; use /usr/bin/python3 with the packages python3-numpy, python3-scipy, "
+             "python3-pandas, python3-matplotlib and python3-jinja2")
+
+# Written out, so that help does not wait for the drawing library; a test holds it against the plots' own list.
+PLOT_NAMES = ("gears", "overview", "throughput", "interaction", "pairs", "latency", "pauses", "memory", "sequence")
+RUN_HELP = "a run directory, or an experiment directory (its 'latest' run is taken)"
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse lists every choice for a typing slip; one suggestion is what the reader needs."""
+
+    def error(self, message: str):
+        if "invalid choice: " in message:
+            given = message.split("invalid choice: ")[1].split("'")[1]
+            message = f"unknown verb '{given}'; {load.nearest(given, list(VERBS))}"
+        self.exit(2, f"analysis: {message}\n")
+
+
+def table_verb(options) -> int:
+    study = Study(load.load(options.run))
+    if options.json:
+        print(jsonout.dumps({"run": study.run.manifest["run_id"], "baseline": study.run.baseline,
+                             "comparisons": [_comparison(item) for item in study.comparisons]}))
+    else:
+        sys.stdout.write(table.text(study))
+    return 0
+
+
+def plot_verb(options) -> int:
+    from . import plots  # drawing takes a second to import; tables should not wait for it
+    chosen = plots.select(options.only)
+    study = Study(load.load(options.run))
+    outcomes = []
+    for plot in chosen:
+        outcome = plots.draw_one(study, plot)
+        outcomes.append(outcome)
+        if not options.json:
+            print(f"{outcome.name}: {outcome.sentence}" if outcome.sentence else "\n".join(outcome.files))
+    if options.json:
+        print(jsonout.dumps({"plots": outcomes}))
+    return 0
+
+
+def report_verb(options) -> int:
+    from . import report
+    study = Study(load.load(options.run))
+    path = report.write(study)
+    print(jsonout.dumps({"report": path}) if options.json else path)
+    return 0
+
+
+def analyze_verb(options) -> int:
+    study = Study(load.load(options.run))
+    sys.stdout.write(jsonout.dumps(facts(study)) + "\n" if options.json else analysis_text(study))
+    return 0
+
+
+def compare_verb(options) -> int:
+    a, b = Study(load.load(options.run_a)), Study(load.load(options.run_b))
+    if options.json:
+        print(jsonout.dumps(comparing.compare(a, b)))
+    else:
+        sys.stdout.write(comparing.text(a, b))
+    return 0
+
+
+def _comparison(item) -> dict:
+    return {**{field.name: getattr(item, field.name) for field in dataclasses.fields(item)}, "combo": dict(zip(GEARS, item.combo))}
+
+
+def facts(study: Study) -> dict:
+    run = study.run
+    return {
+        "experiment": run.manifest["experiment"], "run": run.manifest["run_id"], "question": run.manifest.get("question"),
+        "alpha": study.alpha, "rope_pct": study.rope_pct, "baseline": dict(zip(GEARS, run.baseline)), "notes": run.notes,
+        "planned": len(run.plan), "measured": sum(cell.ok for cell in run.cells), "not_run": run.not_run,
+        "summary": words.summary(study), "gear_effects": study.gear_effects, "interactions": study.interactions,
+        "comparisons": [_comparison(item) for item in study.comparisons],
+        "overall": [{"combo": dict(zip(GEARS, combo)), "speed_ratio": ratio} for combo, ratio in study.overall.items()],
+        "anova": study.anova, "anova_by_workload": study.anova_by_work,
+        "failures": [{"seq": cell.seq, "block": cell.block, "workload": cell.work, "combo": dict(zip(GEARS, cell.combo)), "status": cell.status,
+                      "reason": cell.reason, "attempts": cell.attempts} for cell in run.failures],
+        "illegal": run.manifest.get("illegal") or []}
+
+
+def analysis_text(study: Study) -> str:
+    lines: list[str] = []
+    for sentence in words.summary(study):
+        lines += textwrap.wrap(sentence, 110, initial_indent="* ", subsequent_indent="  ")
+    lines += ["", "gear effects: speed ratio to the baseline level, all else matched",
+              f"  {'gear':<10} {'level':<24} {'workload':<24} {'ratio':>6} {'interval':<16} {'pairs':>5} {'p (Holm)':>8}  verdict"]
+    for effect in study.gear_effects:
+        ratio = effect.ratio
+        bounds = f"[{ratio.low:.3f}, {ratio.high:.3f}]" if ratio and ratio.low is not None else "-"
+        p = "-" if effect.p_holm is None else f"{effect.p_holm:.4f}" if effect.p_holm >= 0.0001 else "<0.0001"
+        value = f"{ratio.ratio:.3f}" if ratio else "-"
+        lines.append(f"  {effect.gear:<10} {effect.level:<24} {effect.work or 'all workloads':<24} {value:>6} {bounds:<16} {ratio.n if ratio else 0:>5} {p:>8}  "
+                     f"{effect.verdict if ratio else 'no matched pair'}")
+    lines += [""] + anova_lines("all workloads", study.anova)
+    for work, result in study.anova_by_work.items():
+        lines += [""] + anova_lines(work, result)
+    if study.run.failures:
+        lines += ["", "failures:"] + table.failure_lines(study.run.failures)
+    return "\n".join(lines) + "\n"
+
+
+def anova_lines(name: str, result) -> list[str]:
+    lines = [f"analysis of variance, {name}: {result.formula}, n = {result.n}"]
+    if result.terms:
+        lines.append(f"  {'term':<24} {'df':>4} {'F':>10} {'p':>9} {'p (Holm)':>9} {'eta²':>7}")
+    for term in result.terms:
+        f, p, holm, eta = (f"{value:.4g}" if value is not None else "-" for value in (term.f, term.p, term.p_holm, term.eta_sq))
+        eta = f"{term.eta_sq:.3f}" if term.eta_sq is not None else "-"
+        lines.append(f"  {term.name:<24} {term.df:>4} {f:>10} {p:>9} {holm:>9} {eta:>7}")
+    if result.residual_sd_pct is not None:
+        lines.append(f"  residual: {result.residual_df} degrees of freedom, standard deviation {result.residual_sd_pct:.1f} %")
+    return lines + [f"  note: {note}" for note in result.notes]
+
+
+VERBS = {
+    "table": (table_verb, "medians, ratios to the baseline and verdicts, as text"),
+    "plot": (plot_verb, "draws the figures into RUN/figures (SVG, PNG and the data as CSV)"),
+    "report": (report_verb, "writes RUN/report.html, one self-contained page; draws figures that are missing or stale"),
+    "analyze": (analyze_verb, "gear effects, interactions, analysis of variance, failures"),
+    "compare": (compare_verb, "two runs against each other, workload by workload"),
+}
+
+
+def build_parser() -> Parser:
+    parser = Parser(prog="analysis", description="Statistics, plots and reports from the records of a Gearbox run.",
+                    epilog="A run directory is what './gearbox sweep' leaves under results/. Its records are only read; figures and report.html are written beside them.")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=Parser)
+    for name, (function, summary) in VERBS.items():
+        verb = verbs.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
+        verb.set_defaults(function=function)
+        if name == "compare":
+            verb.add_argument("run_a", metavar="RUN_A", help=RUN_HELP + "; the old state")
+            verb.add_argument("run_b", metavar="RUN_B", help="the new state; ratios are B over A, above 1 is better")
+        else:
+            verb.add_argument("run", metavar="RUN", help=RUN_HELP)
+        if name == "plot":
+            verb.add_argument("--only", metavar="NAME", action="append", help="draw this figure only; may be given several times. "
+                              "Names: " + ", ".join(PLOT_NAMES))
+        verb.add_argument("--json", action="store_true", help="print facts as JSON instead of text")
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = build_parser().parse_args(arguments)
+    try:
+        return options.function(options)
+    except BadInput as error:
+        print(f"analysis: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # the reader of a pipe left (`| head`); nobody is there to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        print(f"analysis: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

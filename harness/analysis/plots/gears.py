@@ -1,0 +1,102 @@
+"""The headline: what does exchanging one gear do to each workload, everything else being equal?
+
+A forest plot. One panel per exchanged level, one row per workload, and the geometric mean over workloads below. Each point
+uses every matched pair in the run (the same block, the same three other gears), so it is far sharper than a comparison of
+two combinations. Filled: different from the baseline level after Holm's correction over all points; hollow: not.
+"""
+from __future__ import annotations
+
+import math
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from ..study import GearEffect, Study
+from .canvas import BLUE, GREY, INK, VERMILLION, WIDTH, Drawing, NothingToDraw, host_words, margin, ratio_ticks
+
+
+def draw(study: Study) -> Drawing:
+    run = study.run
+    effects = [effect for effect in study.gear_effects if effect.ratio is not None]
+    groups: dict[tuple[str, str], list[GearEffect]] = {}
+    for effect in effects:
+        groups.setdefault((effect.gear, effect.level), []).append(effect)
+    if not groups:
+        raise NothingToDraw("No gear was run at two levels with matching partners, so there is no gear effect to show.")
+    rows = run.works + ([None] if len(run.works) > 1 else [])
+    columns = min(4, len(groups))
+    lines = math.ceil(len(groups) / columns)
+    left = margin([work or "all workloads" for work in rows])
+    room = (WIDTH * 0.99 - left) / columns * 72
+    panel = 0.27 * (len(rows) + 1)
+    height = lines * (panel + 0.75) + 0.3
+    figure, grid = plt.subplots(lines, columns, figsize=(WIDTH, height), sharey=True, squeeze=False,
+                                gridspec_kw={"left": left / WIDTH, "right": 0.99, "top": 1 - 0.28 / height, "bottom": 0.82 / height,
+                                             "wspace": 0.08, "hspace": 0.75 / panel})
+    for index, ((gear, level), members) in enumerate(groups.items()):
+        _panel(grid[index // columns][index % columns], study, members, rows, f"{gear}: {level}", members[0].base, room)
+    for index in range(len(groups), lines * columns):
+        grid[index // columns][index % columns].set_visible(False)
+    handles = [Line2D([], [], marker="o", color=BLUE, label="faster"), Line2D([], [], marker="o", color=VERMILLION, label="slower"),
+               Line2D([], [], marker="o", color=GREY, markerfacecolor="white", label="inconclusive"),
+               Line2D([], [], marker="s", color=GREY, markerfacecolor="white", label="equivalent"),
+               Patch(color="#E4E4E4", label=f"±{study.rope_pct:g} % region of equivalence"),
+               Line2D([], [], marker="D", color=INK, linestyle="", markersize=5, label="geometric mean of workloads")]
+    figure.legend(handles=handles, loc="lower center", ncol=6, bbox_to_anchor=(0.55, 0.02 / height))
+    data = pd.DataFrame([{
+        "gear": effect.gear, "level": effect.level, "baseline_level": effect.base, "workload": effect.work or "(geometric mean)",
+        "speed_ratio": effect.ratio.ratio, "low": effect.ratio.low, "high": effect.ratio.high, "p": effect.ratio.p, "p_holm": effect.p_holm,
+        "pairs": effect.ratio.n, "contexts": effect.contexts, "interval": effect.ratio.method, "verdict": effect.verdict} for effect in effects])
+    pairs = [effect.ratio.n for effect in effects if effect.work]
+    n = f"n = {min(pairs)}" + (f" to {max(pairs)}" if max(pairs) != min(pairs) else "") + " pairs of invocations per workload"
+    methods = sorted({effect.ratio.method for effect in effects})
+    caption = (f"What does exchanging one gear do, all else matched? Speed ratio of the named level to the baseline level; "
+               f"right of 1 is better "
+               f"whatever the metric; each panel has its own scale. Points: geometric means of matched ratios; lines: "
+               f"{100 * (1 - study.alpha):g} % intervals ({', '.join(methods)}). "
+               f"Filled: significant after Holm's correction over all workloads and levels. {n}. {host_words(run)}")
+    return Drawing(figure, data, caption)
+
+
+def _panel(axes, study: Study, members: list[GearEffect], rows, title: str, base: str, room: float) -> None:
+    rope = study.rope_pct / 100
+    axes.axvspan(1 / (1 + rope), 1 + rope, color="#E4E4E4", linewidth=0, zorder=0)
+    axes.axvline(1, color="#777777", linewidth=0.8, zorder=1)
+    extent = [1 / (1 + 3 * rope), 1 + 3 * rope]
+    for effect in members:
+        ratio = effect.ratio
+        extent += [ratio.ratio] + ([max(ratio.low, ratio.ratio / 3), min(ratio.high, ratio.ratio * 3)] if ratio.low is not None else [])
+    low, high = min(extent), max(extent)
+    margin = (high / low) ** 0.06
+    low, high = low / margin, high * margin
+    for effect in members:
+        y, ratio = rows.index(effect.work) if effect.work in rows else None, effect.ratio
+        if y is None:
+            continue
+        y += 0.35 if effect.work is None else 0
+        hue = {"faster": BLUE, "slower": VERMILLION}.get(effect.verdict, GREY)
+        if ratio.low is not None:
+            axes.plot([max(ratio.low, low), min(ratio.high, high)], [y, y], color=hue, linewidth=1.6, solid_capstyle="butt", zorder=2)
+        marker = "D" if effect.work is None else "s" if effect.verdict == "equivalent" else "o"
+        axes.plot([ratio.ratio], [y], marker=marker, color=hue, markersize=5, markeredgewidth=1.2,
+                  markerfacecolor=hue if hue != GREY else "white", zorder=3)
+    present = {effect.work for effect in members}
+    for y, work in enumerate(rows):
+        if work not in present:
+            axes.text(1, y, "no matched pair", fontsize=6.5, color="#777777", ha="center", va="center",
+                      bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.0})
+    if None in rows:
+        axes.axhline(len(rows) - 1.35, color="#BBBBBB", linewidth=0.7)
+    axes.set_xscale("log")
+    axes.set_xlim(low, high)
+    ratio_ticks(axes.xaxis, low, high)
+    axes.set_ylim(len(rows) - 0.2, -0.6)
+    axes.set_yticks([y + (0.35 if work is None else 0) for y, work in enumerate(rows)], [work or "all workloads" for work in rows])
+    axes.tick_params(axis="y", length=0)
+    axes.grid(axis="x")
+    axes.set_title(title, pad=4, fontsize=min(9.5, max(5.5, room / (0.68 * len(title)))))
+    words = f"speed relative to {base}"
+    axes.set_xlabel(words, fontsize=min(8.5, max(5.5, room / (0.60 * len(words)))))
+

@@ -1,0 +1,238 @@
+"""Heat maps: do the gears compose, and which combination is fast overall?
+
+interaction  If gears compose, exchanging two of them multiplies their separate effects. Each cell is the measured speed over
+             that prediction (effect coding: row, column and grand mean on the log scale). 1 is "they compose". A cell whose
+             contrast is not significant after Holm's correction is hatched: its colour is not to be believed.
+pairs        The same question for all six pairs of gears at once: the strongest interaction of each pair on each workload.
+overview     Geometric mean over workloads of the speed relative to the baseline combination.
+
+Colours are centred on 1 and symmetric on the log scale, blue better, orange worse.
+"""
+from __future__ import annotations
+
+import itertools
+import math
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.patches import Rectangle
+
+from ..load import GEARS
+from ..study import Study
+from .canvas import INK, WIDTH, Drawing, NothingToDraw, folded, host_words, margin
+
+DIVERGING = LinearSegmentedColormap.from_list("gearbox", ["#B04A00", "#E8A56B", "#F7F7F7", "#7FB5D9", "#00598F"])
+ROWS, COLUMNS = "scheduler", "collector"
+
+
+def _hue(ratio: float, limit: float):
+    return DIVERGING(0.5 + 0.5 * max(-1.0, min(1.0, math.log(ratio) / limit)))
+
+
+def _ink(ratio: float, limit: float) -> str:
+    return "white" if abs(math.log(ratio)) > 0.72 * limit else INK
+
+
+def _cell(axes, x: float, y: float, ratio: float | None, limit: float, text: str, hatched: bool, fontsize: float = 8) -> None:
+    face = "#FFFFFF" if ratio is None else _hue(ratio, limit)
+    axes.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=face, edgecolor="white", linewidth=1.5))
+    if hatched:
+        axes.add_patch(Rectangle((x - 0.48, y - 0.48), 0.96, 0.96, facecolor="none", edgecolor="#BBBBBB", hatch="////", linewidth=0))
+    box = {"facecolor": face, "edgecolor": "none", "pad": 1.2} if hatched else None
+    axes.text(x, y, text, ha="center", va="center", fontsize=fontsize, color=INK if ratio is None else _ink(ratio, limit), bbox=box)
+
+
+def _frame(axes, columns, rows, title: str, fontsize: float = 8) -> None:
+    axes.set_xlim(-0.5, len(columns) - 0.5)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xticks(range(len(columns)), columns, fontsize=fontsize)
+    axes.set_yticks(range(len(rows)), rows, fontsize=fontsize)
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    axes.set_title(title)
+
+
+def _bar(figure, rect, limit: float, label: str) -> None:
+    axes = figure.add_axes(rect)
+    axes.imshow(np.linspace(0, 1, 256)[None, :], aspect="auto", cmap=DIVERGING, extent=[-limit, limit, 0, 1])
+    ticks = [math.exp(-limit), math.exp(-limit / 2), 1, math.exp(limit / 2), math.exp(limit)]
+    axes.set_xticks([math.log(tick) for tick in ticks], [f"{tick:.2f}" for tick in ticks], fontsize=7.5)
+    axes.set_yticks([])
+    axes.set_xlabel(label, fontsize=8)
+
+
+def interaction(study: Study) -> Drawing:
+    run = study.run
+    rows, columns = run.levels[ROWS], run.levels[COLUMNS]
+    if len(rows) < 2 or len(columns) < 2:
+        raise NothingToDraw(f"An interaction of {ROWS} and {COLUMNS} needs at least two levels of each.")
+    contrasts = {(item.work, item.levels): item for item in study.interactions if item.gears == (ROWS, COLUMNS)}
+    panels, data = [], []
+    for work in run.works:
+        residuals = _residuals(study, work, rows, columns)
+        if residuals is None:
+            continue
+        panels.append((work, residuals))
+        for (row, column), value in residuals.items():
+            contrast = _strongest(contrasts, work, row, column, rows, columns)
+            ratio = contrast.ratio if contrast else None
+            data.append({"workload": work, ROWS: row, COLUMNS: column, "ratio_to_prediction": math.exp(value),
+                         "contrast": ratio.ratio if ratio else None, "contrast_low": ratio.low if ratio else None,
+                         "contrast_high": ratio.high if ratio else None, "p_holm": contrast.p_holm if contrast else None,
+                         "significant": bool(contrast and contrast.significant)})
+    if not panels:
+        raise NothingToDraw(f"No workload has a value for every combination of {ROWS} and {COLUMNS}, so no interaction can be computed.")
+    limit = max(0.02, max(abs(value) for _, residuals in panels for value in residuals.values()))
+    across = min(4, len(panels)) if len(columns) <= 3 else 2
+    lines = math.ceil(len(panels) / across)
+    cell = 0.52
+    height = lines * (cell * len(rows) + 0.98) + 0.85
+    full = 4 if len(columns) <= 3 else 2
+    left = margin(rows) / WIDTH
+    right = left + (0.99 - left) * (max(2, across) if full == 4 else across) / full
+    figure, grid = plt.subplots(lines, across, figsize=(WIDTH, height), squeeze=False, sharey=True,
+                                gridspec_kw={"left": left, "right": right, "top": 1 - 0.28 / height, "bottom": 1.42 / height, "wspace": 0.10,
+                                             "hspace": 0.98 / (cell * len(rows))})
+    for index, (work, residuals) in enumerate(panels):
+        axes = grid[index // across][index % across]
+        for (y, row), (x, column) in itertools.product(enumerate(rows), enumerate(columns)):
+            contrast = _strongest(contrasts, work, row, column, rows, columns)
+            value = math.exp(residuals[(row, column)])
+            _cell(axes, x, y, value, limit, f"×{value:.3f}", not (contrast and contrast.significant), 8.5)
+        _frame(axes, [folded(column, 12 if len(columns) > 3 else 14) for column in columns], rows, work)
+        if (len(rows), len(columns)) == (2, 2):
+            contrast = contrasts.get((work, (rows[1], columns[1])))
+            ratio = contrast.ratio if contrast else None
+            words = "no interval: too few pairs"
+            if ratio is not None and ratio.low is not None:
+                words = f"contrast ×{ratio.ratio:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]"
+            axes.set_xlabel(words, fontsize=7.5)
+    for index in range(len(panels), lines * across):
+        grid[index // across][index % across].set_visible(False)
+    _bar(figure, [0.32, 0.52 / height, 0.36, 0.14 / height], limit, "speed relative to the product of the separate effects")
+    pairs = [item.ratio.n for item in contrasts.values() if item.work and item.ratio]
+    caption = (f"Do {ROWS} and {COLUMNS} compose? Measured speed over the multiplicative prediction from row, column and grand "
+               f"mean (log scale). "
+               f"Hatched: the contrast is not significant after Holm's correction over all interactions of the run. The contrast, with its "
+               f"{100 * (1 - study.alpha):g} % t interval, compares both exchanged at once with the product of the two single "
+               f"exchanges, matched by block and by the other two gears. "
+               f"n = {min(pairs) if pairs else 0} to {max(pairs) if pairs else 0} matched quadruples per workload. {host_words(run)}")
+    return Drawing(figure, pd.DataFrame(data), caption)
+
+
+def _strongest(contrasts, work, row, column, rows, columns):
+    """The contrast a cell takes part in; a baseline row or column takes part in several, and then the clearest counts."""
+    taking_part = [contrasts[(work, (r, c))] for r in rows[1:] for c in columns[1:] if (work, (r, c)) in contrasts
+                   and (row == r or row == rows[0]) and (column == c or column == columns[0])]
+    taking_part = [item for item in taking_part if item.ratio is not None]
+    return min(taking_part, key=lambda item: (item.p_holm if item.p_holm is not None else 2.0), default=None)
+
+
+def _residuals(study: Study, work: str, rows, columns) -> dict[tuple[str, str], float] | None:
+    """Interaction residuals of cell means over contexts and blocks in which the whole table is present."""
+    run = study.run
+    r, c = GEARS.index(ROWS), GEARS.index(COLUMNS)
+    contexts = {tuple(level for index, level in enumerate(combo) if index not in (r, c)) for combo in run.combos}
+    tables = []
+    for context in sorted(contexts):
+        values = {}
+        for row, column in itertools.product(rows, columns):
+            combo = list(context)
+            for index, level in sorted(((r, row), (c, column))):
+                combo.insert(index, level)
+            values[(row, column)] = study.values(work, tuple(combo))
+        for block in sorted(set.intersection(*(set(by_block) for by_block in values.values()))):
+            tables.append(np.array([[study.sign(work) * math.log(values[(row, column)][block]) for column in columns] for row in rows]))
+    if not tables:
+        return None
+    mean = np.mean(tables, axis=0)
+    residual = mean - mean.mean(axis=1, keepdims=True) - mean.mean(axis=0, keepdims=True) + mean.mean()
+    return {(row, column): float(residual[y, x]) for (y, row), (x, column) in itertools.product(enumerate(rows), enumerate(columns))}
+
+
+def pairs(study: Study) -> Drawing:
+    run = study.run
+    gear_pairs = list(dict.fromkeys(item.gears for item in study.interactions if item.ratio))
+    if not gear_pairs:
+        raise NothingToDraw("Interactions need two gears with two levels each, run in matching cells.")
+    rows = run.works + ([None] if len(run.works) > 1 else [])
+    best = {}
+    for item in study.interactions:
+        if item.ratio is None:
+            continue
+        key = (item.work, item.gears)
+        rank = (item.p_holm if item.p_holm is not None else 2.0, -abs(math.log(item.ratio.ratio)))
+        if key not in best or rank < best[key][0]:
+            best[key] = (rank, item)
+    limit = max(0.02, max(abs(math.log(item.ratio.ratio)) for _, item in best.values()))
+    height = 0.36 * len(rows) + 1.45
+    figure = plt.figure(figsize=(WIDTH, height))
+    left = margin([work or "all workloads" for work in rows]) / WIDTH
+    axes = figure.add_axes([left, 0.98 / height, 0.985 - left, 1 - 1.06 / height])
+    data = []
+    several = any(len(run.levels[gear]) > 2 for gear in GEARS)
+    for y, work in enumerate(rows):
+        for x, pair in enumerate(gear_pairs):
+            if (work, pair) not in best:
+                _cell(axes, x, y, None, limit, "no matched cells", False, 7)
+                continue
+            item = best[(work, pair)][1]
+            names = f"{item.levels[0]}, {item.levels[1]}"
+            fits = int(170 / len(gear_pairs))  # characters at this size across one column
+            text = f"×{item.ratio.ratio:.3f}" + (f"\n{names if len(names) <= fits else names[:fits - 1] + '…'}" if several else "")
+            _cell(axes, x, y, item.ratio.ratio, limit, text, not item.significant, 6.5 if several else 8)
+            data.append({"workload": work or "(geometric mean)", "gears": " x ".join(pair), "levels": " + ".join(item.levels), "contrast": item.ratio.ratio,
+                         "low": item.ratio.low, "high": item.ratio.high, "p_holm": item.p_holm, "significant": item.significant, "pairs": item.ratio.n})
+    _frame(axes, [" ×\n".join(pair) for pair in gear_pairs], [work or "all workloads" for work in rows], "")
+    _bar(figure, [0.36, 0.40 / height, 0.36, 0.12 / height], limit, "interaction contrast (speed ratio)")
+    caption = ("Which pairs of gears do not compose? Speed with both gears exchanged over the product of the two single "
+               "exchanges, matched by block and by the "
+               "other two gears" + (", the clearest pair of levels per cell" if several else "") + ". Hatched: not significant after Holm's correction. Intervals are in the CSV. "
+               f"n = {min(row['pairs'] for row in data)} to {max(row['pairs'] for row in data)} matched quadruples. {host_words(run)}")
+    return Drawing(figure, pd.DataFrame(data), caption)
+
+
+def overview(study: Study) -> Drawing:
+    run = study.run
+    ratios = {combo: ratio for combo, ratio in study.overall.items() if ratio is not None}
+    if not ratios:
+        raise NothingToDraw("No combination could be matched with the baseline combination, so there is no relative speed to show.")
+    # Two gears make the rows and two the columns: a table of combinations without a single diagonal label.
+    row_keys = sorted({combo[:2] for combo in run.combos}, key=lambda key: [run.levels[gear].index(level) for gear, level in zip(GEARS, key)])
+    column_keys = sorted({combo[2:] for combo in run.combos}, key=lambda key: [run.levels[gear].index(level) for gear, level in zip(GEARS[2:], key)])
+    limit = max(0.02, max(abs(math.log(ratio.ratio)) for ratio in ratios.values()))
+    column_names = ["\n".join(folded(level, max(10, 120 // len(column_keys))) for level in key) for key in column_keys]
+    row_names = ["\n".join(key) for key in row_keys]
+    foot = 0.75 + 0.14 * max(name.count("\n") + 1 for name in column_names)
+    height = 0.5 * len(row_keys) + foot + 0.1
+    figure = plt.figure(figsize=(WIDTH, height))
+    left = margin(row_names) / WIDTH
+    axes = figure.add_axes([left, foot / height, 0.985 - left, 1 - (foot + 0.08) / height])
+    data = []
+    for (y, left), (x, right) in itertools.product(enumerate(row_keys), enumerate(column_keys)):
+        combo = left + right
+        ratio = ratios.get(combo)
+        if combo == run.baseline:
+            _cell(axes, x, y, 1.0, limit, "baseline", False, 8)
+        elif ratio is None:
+            _cell(axes, x, y, None, limit, "no matched pair" if combo in run.combos else "not in this run", False, 7)
+        else:
+            interval = f"\n[{ratio.low:.3f}, {ratio.high:.3f}]" if ratio.low is not None and len(column_keys) <= 12 else ""
+            _cell(axes, x, y, ratio.ratio, limit, f"×{ratio.ratio:.3f}{interval}", ratio.low is None or ratio.low <= 1 <= ratio.high, 8 if len(column_keys) <= 12 else 6)
+        if ratio is not None:
+            works = sum(1 for work in run.works if set(study.values(work, combo)) & set(study.values(work, run.baseline)))
+            data.append({**dict(zip(GEARS, combo)), "speed_ratio": ratio.ratio, "low": ratio.low, "high": ratio.high, "pairs": ratio.n, "workloads": works})
+    _frame(axes, column_names, row_names, "", 8 if len(column_keys) <= 10 else 6.5)
+    _bar(figure, [0.375, 0.42 / height, 0.36, 0.12 / height], limit, "speed relative to the baseline combination")
+    covered = sorted({row["workloads"] for row in data})
+    coverage = f"{covered[-1]}" if len(covered) == 1 else f"{covered[0]} to {covered[-1]} (failures leave fewer)"
+    caption = (f"How fast is each combination overall? Geometric mean of matched speed ratios to the baseline combination over "
+               f"{coverage} of {len(run.works)} workloads, with "
+               f"{100 * (1 - study.alpha):g} % t intervals on logs (not corrected for the number of cells). Rows: scheduler "
+               f"and allocator; columns: collector and poller. "
+               f"Hatched: the interval contains 1. n = {min(row['pairs'] for row in data)} to "
+               f"{max(row['pairs'] for row in data)} pairs. {host_words(run)}")
+    return Drawing(figure, pd.DataFrame(data), caption)

@@ -1,0 +1,191 @@
+"""One self-contained page that carries a whole run: question, answer, evidence, method, failures, how to repeat it.
+
+Self-contained, because a report is sent by mail and opened years later: figures are embedded, nothing is fetched, and
+there is no script. Figures are embedded as images rather than as inline SVG elements, so that identifiers of one figure
+cannot clash with another's.
+
+A figure that is missing, or was drawn from other records than those now in the directory, is drawn first.
+"""
+from __future__ import annotations
+
+import base64
+import datetime
+import os
+
+import jinja2
+
+from . import plots, words
+from .format import amount
+from .load import GEARS
+from .study import Study
+
+
+def write(study: Study) -> str:
+    html = render(study)
+    path = os.path.join(study.run.path, "report.html")
+    temporary = path + ".tmp"
+    with open(temporary, "w", encoding="utf-8") as file:
+        file.write(html)
+    os.replace(temporary, path)  # a reader never sees half a page
+    return path
+
+
+def render(study: Study) -> str:
+    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(os.path.dirname(__file__)), autoescape=True, trim_blocks=True,
+                                     lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    environment.filters.update(ratio=_ratio, bounds=_bounds, p=_p, share=_share)
+    run, manifest = study.run, study.run.manifest
+    return environment.get_template("report.html.j2").render(
+        run=run, manifest=manifest, study=study, gears=GEARS, title=f"{manifest['experiment']}: {manifest['run_id']}",
+        summary=[_lead(sentence) for sentence in words.summary(study)], figures=figures(study), machine=machine_facts(study), build=build_facts(study),
+        machine_verdict=(manifest.get("machine") or {}).get("verdict"), verdict_reasons=(manifest.get("machine") or {}).get("verdict_reasons") or [],
+        span=_span(manifest), method=method(study), combinations=combination_rows(study), effects=study.gear_effects,
+        anovas=[("all workloads", study.anova)] + [(work, result) for work, result in study.anova_by_work.items() if len(run.works) > 1],
+        failures=run.failures, failure_kinds=failure_kinds(study), illegal=illegal(study), reproduce=reproduce(study), percent=f"{100 * (1 - study.alpha):g} %",
+        experiment_file=_experiment_file(run.path))
+
+
+def figures(study: Study) -> list[dict]:
+    found = []
+    for number, plot in enumerate(plots.PLOTS.values(), start=1):
+        note = plots.note(study, plot)
+        if note is None:
+            plots.draw_one(study, plot)
+            note = plots.note(study, plot)
+        image = None
+        if note["drawn"]:
+            with open(os.path.join(study.run.path, "figures", plot.name + ".svg"), "rb") as file:
+                image = "data:image/svg+xml;base64," + base64.b64encode(file.read()).decode("ascii")
+        found.append({"name": plot.name, "title": note["title"], "caption": note["caption"], "image": image, "number": number})
+    return found
+
+
+def machine_facts(study: Study) -> list[tuple[str, str]]:
+    machine = study.run.manifest.get("machine") or {}
+    memory = machine.get("memory_bytes")
+    load = machine.get("load_before")
+    return _facts([
+        ("host", machine.get("host")), ("processor", machine.get("cpu")), ("cores", machine.get("cores")),
+        ("memory", amount(memory, "bytes") if isinstance(memory, (int, float)) else None), ("kernel", machine.get("kernel")), ("system", machine.get("os")),
+        ("virtualization", machine.get("virtualization")), ("frequency governor", machine.get("governor") or "not readable"),
+        ("transparent huge pages", machine.get("thp")), ("address space randomisation", machine.get("aslr")),
+        ("load before the run", ", ".join(f"{value:g}" for value in load) if isinstance(load, list) else None)])
+
+
+def build_facts(study: Study) -> list[tuple[str, str]]:
+    build = study.run.manifest.get("build") or {}
+    commit = build.get("git_commit")
+    dirty = " with uncommitted changes" if build.get("git_dirty") else ""
+    return _facts([("compiler", build.get("compiler")), ("flags", build.get("flags")), ("preset", build.get("preset")),
+                   ("commit", f"{commit}{dirty}" if commit else None), ("binary", build.get("build_id")), ("seed", study.run.manifest.get("seed"))])
+
+
+def _facts(pairs) -> list[tuple[str, str]]:
+    return [(name, str(value)) for name, value in pairs if value is not None and value != ""]
+
+
+def _span(manifest: dict) -> str:
+    started, ended = manifest.get("started"), manifest.get("ended")
+    if not started:
+        return ""
+    if not ended:
+        return f"started {started}, not finished"
+    try:
+        seconds = (datetime.datetime.fromisoformat(ended.replace("Z", "+00:00")) - datetime.datetime.fromisoformat(started.replace("Z", "+00:00"))).total_seconds()
+    except (ValueError, TypeError, AttributeError):
+        return f"{started} to {ended}"
+    return f"{started} to {ended} ({datetime.timedelta(seconds=round(seconds))})"
+
+
+def method(study: Study) -> list[str]:
+    run = study.run
+    percent = f"{100 * (1 - study.alpha):g} %"
+    return [
+        f"A cell is one workload with one combination of the four gears, run once in a process of its own. The unit of "
+        f"analysis is that process invocation, never an "
+        f"iteration inside it. The run has {words.plural(len(run.blocks), 'block')}; each block holds every cell once, in an "
+        f"order shuffled with the seed, so slow changes of the machine "
+        f"fall on all cells alike and cancel in ratios formed within a block.",
+        f"Ratios are ratios of geometric means. Their {percent} intervals are t intervals on logarithms, paired by block where "
+        f"both sides have at least two blocks in common, Welch's otherwise. "
+        f"A gear's effect compares cells that differ in that gear alone within one block, averages over the settings of the "
+        f"other gears, and takes its error from the spread within each setting. "
+        f"Speed ratios point the same way for every metric: above 1 is better.",
+        f"Verdicts: a difference needs an interval that excludes 1 and a p value below {study.alpha:g} after Holm's correction "
+        f"within its family (the combinations of one workload, all gear effects, all interactions); "
+        f"equivalent means that the whole interval lies within ±{study.rope_pct:g} %; all else is inconclusive. "
+        f"The robust companions (bootstrapped median ratio, exact Mann-Whitney test, Cliff's delta) are part of the JSON that "
+        f"'analyze' prints.",
+        "Nothing is removed as an outlier. A failed invocation has no value and takes its partner out of matched ratios, but "
+        "stays in the tables."]
+
+
+def combination_rows(study: Study) -> list[dict]:
+    rows = []
+    for work in study.run.works:
+        metric = study.run.metrics[work]
+        items = [item for item in study.comparisons if item.work == work]
+        rows.append({"work": work, "summary": study.run.summaries[work], "metric": metric, "rows": [{
+            "name": study.run.short(item.combo), "levels": item.combo, "n": item.ok, "verdict": item.verdict, "ratio": item.ratio, "p": item.p_holm,
+            "median": amount(item.centre.median, metric.unit if metric.unit in ("ns", "bytes") else "") if item.centre else "",
+            "failures": ", ".join(f"{status} {count}" for status, count in item.failures.items()), "not_run": item.not_run} for item in items]})
+    return rows
+
+
+def failure_kinds(study: Study) -> list[dict]:
+    """Hundreds of failures usually have a handful of reasons; those come first."""
+    groups: dict[tuple[str, str, str], list] = {}
+    for cell in study.run.failures:
+        status = cell.status if cell.status != "ok" else "no value"
+        groups.setdefault((cell.work, status, cell.reason or "no reason recorded"), []).append(cell)
+    return [{"work": work, "status": status, "reason": reason, "count": len(cells), "combos": len({cell.combo for cell in cells})}
+            for (work, status, reason), cells in groups.items()]
+
+
+def _lead(sentence: str) -> dict:
+    """The words before the first colon become a bold lead; a number and its per cent sign stay on one line."""
+    head, colon, rest = sentence.replace(" %", "\u00a0%").partition(": ")
+    return {"lead": head, "rest": rest} if colon and len(head) < 70 else {"lead": "", "rest": sentence}
+
+
+def illegal(study: Study) -> list[dict]:
+    """Illegal combinations by their sentence: one reason usually explains many."""
+    groups: dict[str, list[str]] = {}
+    for entry in study.run.manifest.get("illegal") or []:
+        combo = entry.get("combo") or {}
+        groups.setdefault(str(entry.get("reason") or "no reason recorded"), []).append(", ".join(str(combo.get(gear, "any")) for gear in GEARS))
+    return [{"reason": reason, "combos": combos} for reason, combos in groups.items()]
+
+
+def reproduce(study: Study) -> list[str]:
+    manifest = study.run.manifest
+    commit = (manifest.get("build") or {}).get("git_commit")
+    lines = [f"git checkout {commit}"] if commit else []
+    lines += [f"./gearbox sweep results/{manifest['experiment']}/{manifest['run_id']}/experiment.toml" if _experiment_file(study.run.path) is not None
+              else f"./gearbox sweep {manifest['experiment']}",
+              f"./gearbox report results/{manifest['experiment']}/{manifest['run_id']}"]
+    return lines
+
+
+def _experiment_file(path: str) -> str | None:
+    try:
+        with open(os.path.join(path, "experiment.toml"), encoding="utf-8") as file:
+            return file.read()
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def _ratio(value) -> str:
+    return f"{value.ratio:.3f}" if value else ""
+
+
+def _bounds(value) -> str:
+    return f"{value.low:.3f} – {value.high:.3f}" if value and value.low is not None else "n too small" if value else ""
+
+
+def _p(value: float | None) -> str:
+    return "" if value is None else "< 0.0001" if value < 0.0001 else f"{value:.4f}"
+
+
+def _share(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.1f} %"

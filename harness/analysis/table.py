@@ -1,0 +1,73 @@
+"""The table a sweep ends with: per workload and combination the headline metric, the ratio to the baseline, the verdict.
+
+At most 110 columns, so that it survives a terminal, a log and an e-mail. Combinations are named by what differs from the
+baseline. A combination that failed has its line, with the status and the first reason below the table.
+"""
+from __future__ import annotations
+
+import textwrap
+
+from . import words
+from .load import Cell
+from .format import amount
+from .study import Comparison, Study
+
+WIDTH = 110
+
+
+def text(study: Study) -> str:
+    run = study.run
+    name_width = min(40, max([len("combination")] + [len(run.short(combo)) for combo in run.combos]))
+    lines = [f"{run.manifest['experiment']}  {run.manifest['run_id']}  {words.coverage(study) if run.cells else 'nothing has been run'}"]
+    lines = _wrap(lines[0])
+    lines += _wrap("baseline: " + ", ".join(run.baseline))
+    for note in run.notes:
+        lines += _wrap("note: " + note)
+    for work in run.works:
+        metric = run.metrics[work]
+        lines += ["", f"{work}: {metric.name}{f' ({metric.unit})' if metric.unit else ''}, {metric.better} is better"]
+        lines.append(f"  {'combination':<{name_width}} {'n':>3} {'median':>9} {'interval':>8} {'speed':>6} {'interval':<15} verdict"[:WIDTH])
+        for item in study.comparisons:
+            if item.work == work:
+                lines.append(_row(study, item, name_width)[:WIDTH].rstrip())
+    if run.failures:
+        lines += ["", "failures:"] + failure_lines(run.failures)
+    percent = f"{100 * (1 - study.alpha):g} %"
+    lines += [""] + _wrap(f"n: invocations that gave a value. Intervals: {percent}, t on logs, the one of speed paired by block; '-' where n is too small. speed: ratio to the "
+                          f"baseline, above 1 is better. Verdicts: Holm-corrected per workload, ±{study.rope_pct:g} % counts "
+                          f"as equivalent.")
+    return "\n".join(lines) + "\n"
+
+
+def _row(study: Study, item: Comparison, name_width: int) -> str:
+    name = study.run.short(item.combo)
+    name = name if len(name) <= name_width else name[:name_width - 1] + "…"
+    unit = study.run.metrics[item.work].unit
+    median, spread = "-", "-"
+    if item.centre:
+        median = amount(item.centre.median, unit if unit in ("ns", "bytes") else "")
+        if item.centre.low is not None:
+            half = 100 * ((item.centre.high / item.centre.low) ** 0.5 - 1)
+            spread = f"±{half:.1f}%" if half < 1000 else "±>999%"
+    ratio = f"{item.ratio.ratio:.3f}" if item.ratio else ""
+    bounds = f"[{item.ratio.low:.3f}, {item.ratio.high:.3f}]" if item.ratio and item.ratio.low is not None else "-" if item.ratio else ""
+    verdict = item.verdict
+    if item.failed:  # how and why is listed below the table
+        verdict = f"failed {item.failed}" if verdict == "failed" else f"{verdict}, {item.failed} fail"
+    return f"  {name:<{name_width}} {item.ok:>3} {median:>9} {spread:>8} {ratio:>6} {bounds:<15} {verdict}"
+
+
+def failure_lines(failures: list[Cell]) -> list[str]:
+    """One line per kind of failure: workload, status and reason, with how often and where."""
+    groups: dict[tuple[str, str, str], list[Cell]] = {}
+    for cell in failures:
+        groups.setdefault((cell.work, cell.status, cell.reason or "no reason recorded"), []).append(cell)
+    lines = []
+    for (work, status, reason), cells in groups.items():
+        seqs = ", ".join(str(cell.seq) for cell in cells[:6]) + (", …" if len(cells) > 6 else "")
+        lines += _wrap(f"  {work}: {status} x{len(cells)}: {reason} (seq {seqs})", "    ")
+    return lines
+
+
+def _wrap(line: str, indent: str = "  ") -> list[str]:
+    return textwrap.wrap(line, WIDTH, subsequent_indent=indent, break_long_words=True) or [""]

@@ -1,0 +1,165 @@
+"""The answer in sentences, computed from the data and never beyond it.
+
+A reader who sees only this page of a run must not come away with more than the run shows. So: a difference is claimed only
+when its verdict claims it; "no effect" is said only where the interval lies inside the region of equivalence; everything else
+is "inconclusive", together with how large an effect could have been missed.
+"""
+from __future__ import annotations
+
+import math
+
+from .load import GEARS
+from .stats import Ratio
+from .study import GearEffect, Study
+
+
+def percent(ratio: float) -> str:
+    """1.123 -> '12.3 % faster', 0.28 -> '3.6 times slower'."""
+    if ratio >= 2:
+        return f"{ratio:.1f} times faster"
+    if ratio <= 0.5:
+        return f"{1 / ratio:.1f} times slower"
+    return f"{100 * (ratio - 1):.1f} % faster" if ratio >= 1 else f"{100 * (1 - ratio):.1f} % slower"
+
+
+def interval(ratio: Ratio | None) -> str:
+    if ratio is None or ratio.low is None or ratio.high is None:
+        return "no interval"
+    return f"[{ratio.low:.3f}, {ratio.high:.3f}]"
+
+
+def join(items: list[str]) -> str:
+    if len(items) < 2:
+        return "".join(items)
+    return ", ".join(items[:-1]) + " and " + items[-1]
+
+
+def plural(count: int, one: str, many: str | None = None) -> str:
+    return f"{count} {one if count == 1 else many or one + 's'}"
+
+
+def summary(study: Study) -> list[str]:
+    """The answer, most important first: coverage and failures, each gear, composition, the fastest combination, resolution."""
+    run = study.run
+    ok = sum(cell.ok for cell in run.cells)
+    if not ok:
+        return [f"Nothing can be said: none of the {len(run.plan)} planned invocations ended with a measurement "
+                f"({failure_words(study)})."]
+    found = [coverage(study)]
+    for gear in GEARS:
+        for level in run.levels[gear][1:]:
+            found.append(gear_words(study, gear, level))
+    if not any(len(run.levels[gear]) > 1 for gear in GEARS):
+        found.append("Every gear was run at a single level, so this run compares nothing; it describes one combination.")
+    found += composition(study) + winner(study) + resolution(study)
+    return [sentence for sentence in found if sentence]
+
+
+def coverage(study: Study) -> str:
+    run = study.run
+    ok = sum(cell.ok for cell in run.cells)
+    text = f"{ok} of {plural(len(run.plan), 'planned invocation')} gave a measurement: " \
+           f"{plural(len(run.combos), 'combination')}, {plural(len(run.works), 'workload')}, {plural(len(run.blocks), 'block')}."
+    if run.failures:
+        text += f" {plural(len(run.failures), 'invocation')} failed ({failure_words(study)}); failed cells stay in every table."
+    if run.not_run:
+        text += f" {plural(run.not_run, 'invocation')} {'has' if run.not_run == 1 else 'have'} not been run."
+    return text
+
+
+def failure_words(study: Study) -> str:
+    counts: dict[str, int] = {}
+    for cell in study.run.failures:
+        status = cell.status if cell.status != "ok" else "no value"
+        counts[status] = counts.get(status, 0) + 1
+    parts = [f"{status} {count}" for status, count in sorted(counts.items(), key=lambda item: -item[1])]
+    if study.run.not_run and not parts:
+        parts.append(f"{study.run.not_run} not run")
+    return ", ".join(parts) or "no failures"
+
+
+def gear_words(study: Study, gear: str, level: str) -> str:
+    effects = [effect for effect in study.gear_effects if (effect.gear, effect.level) == (gear, level)]
+    per_work = [effect for effect in effects if effect.work]
+    whole = next(effect for effect in effects if effect.work is None)
+    base = whole.base
+    head = f"{gear.capitalize()}, {level} instead of {base}:"
+    if all(effect.ratio is None for effect in per_work):
+        return f"{head} no two cells that differ in this gear alone both ended well, so there is nothing to compare."
+    differing = sorted((effect for effect in per_work if effect.verdict in ("faster", "slower")),
+                       key=lambda effect: -abs(math.log(effect.ratio.ratio)))
+    parts = []
+    if differing:
+        named = [f"{effect.work} ({percent(effect.ratio.ratio)}, ratio {effect.ratio.ratio:.3f} {interval(effect.ratio)})" for effect in differing[:4]]
+        more = len(differing) - 4
+        parts.append(f"matters on {join(named)}" + (f", and on {plural(more, 'further workload')}" if more > 0 else ""))
+    same = [effect.work for effect in per_work if effect.verdict == "equivalent"]
+    if same:
+        parts.append(f"equivalent within ±{study.rope_pct:g} % on {join(same)}")
+    unclear = [effect for effect in per_work if effect.verdict == "inconclusive" and effect.ratio]
+    if unclear:
+        parts.append(f"inconclusive on {join([effect.work for effect in unclear])}" + missed(unclear))
+    absent = [effect.work for effect in per_work if effect.ratio is None]
+    if absent:
+        parts.append(f"no matched pair on {join(absent)}")
+    text = f"{head} {'; '.join(parts)}."
+    if whole.ratio is not None and len(per_work) - len(absent) > 1:
+        claim = {"faster": percent(whole.ratio.ratio), "slower": percent(whole.ratio.ratio), "equivalent": "equivalent",
+                 "inconclusive": "inconclusive"}[whole.verdict]
+        text += f" Geometric mean over workloads: {claim}, {whole.ratio.ratio:.3f} {interval(whole.ratio)}."
+    return text
+
+
+def missed(effects: list[GearEffect]) -> str:
+    """How large an effect the widest inconclusive interval leaves open."""
+    edges = [max(abs(math.log(effect.ratio.low)), abs(math.log(effect.ratio.high))) for effect in effects if effect.ratio.low is not None]
+    if not edges:
+        return " (too few pairs for an interval)"
+    worst = 100 * math.expm1(max(edges))
+    return f" (effects up to {worst:.1f} % are not excluded)" if worst < 1000 else " (the intervals exclude next to nothing)"
+
+
+def composition(study: Study) -> list[str]:
+    tested = [item for item in study.interactions if item.work and item.ratio is not None and item.p_holm is not None]
+    if not tested:
+        return ["Whether the gears compose cannot be said: no interaction could be tested with the cells at hand."] if any(
+            item.work for item in study.interactions) else []
+    clear = sorted((item for item in tested if item.significant), key=lambda item: -abs(math.log(item.ratio.ratio)))
+    if not clear:
+        return [f"Composition: none of {plural(len(tested), 'tested interaction')} is significant after Holm's correction. "
+                f"That is no proof that gears compose; "
+                "the contrasts and their intervals are in the figure on pairs."]
+    named = [f"{item.levels[0]} with {item.levels[1]} on {item.work} runs at ×{item.ratio.ratio:.3f} {interval(item.ratio)} of what their separate effects predict"
+             for item in clear[:4]]
+    more = len(clear) - 4
+    return [f"Composition: {len(clear)} of {plural(len(tested), 'tested interaction')} {'is' if len(clear) == 1 else 'are'} significant; "
+            f"{'; '.join(named)}" + (f"; and {more} more" if more > 0 else "") + "."]
+
+
+def winner(study: Study) -> list[str]:
+    """Only combinations that have a value on every workload that the baseline has one on may be called fastest."""
+    run = study.run
+    measured = [work for work in run.works if study.values(work, run.baseline)]
+    complete = {combo: ratio for combo, ratio in study.overall.items()
+                if ratio is not None and all(set(study.values(work, combo)) & set(study.values(work, run.baseline)) for work in measured)}
+    if len(complete) < 2 or not measured:
+        return []
+    combo, ratio = max(complete.items(), key=lambda item: item[1].ratio)
+    if ratio.ratio <= 1:
+        return ["No combination has a higher geometric mean over the workloads than the baseline."]
+    doubt = " Its interval contains 1, so the baseline may be as good." if ratio.low is None or ratio.low <= 1 else ""
+    return [f"Fastest overall among {plural(len(complete) + 1, 'combination')} with a value on every workload: "
+            f"{run.short(combo)}, ×{ratio.ratio:.3f} {interval(ratio)} of the baseline. "
+            f"It was picked because it came out on top, so its figure is somewhat optimistic.{doubt}"]
+
+
+def resolution(study: Study) -> list[str]:
+    halves = sorted(math.log(effect.ratio.high / effect.ratio.low) / 2 for effect in study.gear_effects
+                    if effect.work and effect.ratio is not None and effect.ratio.low is not None)
+    if not halves:
+        return ["No interval could be formed: more blocks are needed."]
+    typical = 100 * math.expm1(halves[len(halves) // 2])
+    text = f"Resolution: the typical interval of a gear's effect on one workload is ±{typical:.1f} %."
+    if len(study.run.blocks) < 6:
+        text += f" With {plural(len(study.run.blocks), 'block')}, comparisons of single combinations are coarse; gear effects, which pool matched pairs, are sharper."
+    return [text]

@@ -1,0 +1,71 @@
+// table, plot, report, analyze, compare: the Python in harness/analysis, over runs named the way users name them.
+#include <fmt/format.h>
+
+#include <cstdio>
+#include <cstdlib>
+
+#include "harness/command_line.h"
+#include "harness/helper_program.h"
+#include "harness/run_directory.h"
+
+namespace gearbox::harness {
+namespace {
+
+// The distribution's Python has the packages; the first python3 on PATH may be another.
+std::string python() {
+  const char* given = std::getenv("GEARBOX_PYTHON");
+  return given != nullptr && *given != '\0' ? given : "/usr/bin/python3";
+}
+
+int run_analysis(const Arguments& arguments) {
+  Arguments command = {python(), "-m", "analysis"};
+  command.insert(command.end(), arguments.begin(), arguments.end());
+  return run_to_end(command, {"PYTHONPATH=" + root_folder() + "/harness", "PYTHONDONTWRITEBYTECODE=1"});
+}
+
+}  // namespace
+
+int analysis_verb(const std::string& verb, const Arguments& arguments) {
+  const std::size_t wanted = verb == "compare" ? 2 : 1;
+  Arguments forwarded = {verb};
+  Arguments runs, rest;
+  bool help = false;
+  for (std::size_t i = 0; i < arguments.size(); ++i) {
+    const std::string& argument = arguments[i];
+    help = help || argument == "--help" || argument == "-h";
+    // A word right after an option that takes one is that option's value.
+    const bool value = i > 0 && arguments[i - 1].starts_with("--") && arguments[i - 1] != "--json" &&
+                       arguments[i - 1].find('=') == std::string::npos;
+    (argument.starts_with("-") || value || runs.size() == wanted ? rest : runs).push_back(argument);
+  }
+  if (!help) {
+    if (wanted == 2 && runs.size() < 2) return usage_error(verb, {"it takes two runs: gearbox compare A B"});
+    if (runs.empty()) runs.emplace_back();
+    for (const auto& name : runs) {
+      auto path = find_run(results_folder(), name);
+      if (!path) return usage_error(verb, path.error());
+      forwarded.push_back(*path);
+    }
+  }
+  forwarded.insert(forwarded.end(), rest.begin(), rest.end());
+  return run_analysis(forwarded);
+}
+
+int analyse_finished_run(const std::string& run, bool json) {
+  int first = 0;
+  for (const char* verb : {"table", "plot", "report"}) {
+    if (json && std::string(verb) == "table") continue;  // standard output belongs to the JSON
+    std::fflush(stdout);
+    const int code = run_analysis({verb, run});
+    if (code != 0)
+      fmt::print(stderr,
+                 "gearbox: the analysis ({} {}) ended with exit code {}; the records are safe, repeat it with: gearbox "
+                 "{} {}\n",
+                 verb, run, code, verb, run);
+    if (first == 0) first = code;
+  }
+  if (!json) fmt::print("figures  {}/figures\nreport   {}/report.html\n", run, run);
+  return first;
+}
+
+}  // namespace gearbox::harness

@@ -1,0 +1,75 @@
+#include "harness/helper_program.h"
+
+#include "harness/helper_program.h"
+
+#include <fmt/format.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "base/os/disk.h"
+#include "base/os/process.h"
+
+namespace gearbox::harness {
+namespace {
+
+std::vector<std::string> own_environment(const std::vector<std::string>& extra) {
+  std::vector<std::string> out = extra;
+  for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) {
+    const std::string text(*entry);
+    const std::string name = text.substr(0, text.find('=') + 1);
+    bool replaced = false;
+    for (const auto& given : extra) replaced = replaced || given.starts_with(name);
+    if (!replaced) out.push_back(text);
+  }
+  return out;
+}
+
+}  // namespace
+
+std::string captured_line(const std::vector<std::string>& arguments) {
+  auto folder = os::make_temporary_folder("gearbox-line-");
+  if (!folder) return "";
+  std::string text;
+  {
+    auto output = os::create_file(*folder + "/out"), errors = os::create_file(*folder + "/err");
+    os::SpawnRequest request;
+    request.arguments = arguments;
+    request.environment = own_environment({});
+    if (output && errors) {
+      request.output = output->fd();
+      request.errors = errors->fd();
+      if (auto child = os::spawn(request)) {
+        auto ended = os::wait_for(*child, 5'000'000'000);
+        if (!ended) {
+          os::signal_group(*child, SIGKILL);
+          while (!os::wait_for(*child, 1'000'000'000)) {
+          }
+        } else if (ended->signal == 0 && ended->exit_code == 0) {
+          text = os::read_part(*output, 0, 4096);
+        }
+      }
+    }
+  }
+  std::error_code ignored;
+  std::filesystem::remove_all(*folder, ignored);
+  return text.substr(0, text.find('\n'));
+}
+
+int run_to_end(const std::vector<std::string>& arguments, const std::vector<std::string>& extra_environment) {
+  os::SpawnRequest request;
+  request.arguments = arguments;
+  request.environment = own_environment(extra_environment);
+  request.own_group = false;  // Ctrl-C reaches it as it reaches us
+  auto child = os::spawn(request);
+  if (!child) {
+    fmt::print(stderr, "gearbox: {}\n", child.error().message);
+    return 127;
+  }
+  for (;;)
+    if (auto ended = os::wait_for(*child, 1'000'000'000))
+      return ended->signal == 0 ? ended->exit_code : 128 + ended->signal;
+}
+
+}  // namespace gearbox::harness

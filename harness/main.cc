@@ -1,0 +1,77 @@
+// gearbox-bin: the command line. The script `gearbox` in the root builds it and starts it.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <exception>
+
+#include "base/nearest.h"
+#include "harness/command_line.h"
+
+namespace {
+
+using gearbox::harness::Arguments;
+
+constexpr const char* kHelp =
+    R"(Gearbox: the Go runtime's architecture with four exchangeable gears: scheduler, allocator, collector, poller.
+
+  gearbox sweep <experiment>     run an experiment over the combinations, then table, plots and report
+  gearbox resume [run]           go on with a run that was stopped
+  gearbox run <workload>         one workload on one combination, now
+  gearbox list [kind]            what there is: gears, workloads, experiments, and what does not go together
+  gearbox describe <what>        one thing in full: scheduler=gmp, workload=sieve, runtime
+  gearbox doctor                 is this machine quiet enough to measure on?
+
+  gearbox table [run]            the table of a run
+  gearbox plot [run]             its figures
+  gearbox report [run]           its report.html
+  gearbox analyze [run]          its statistics
+  gearbox compare <run> <run>    two runs against each other
+
+  gearbox test [filter]          all tests, or those whose name matches; --preset asan|tsan|checked, --repeat N
+  gearbox bench [filter]         the microbenchmarks
+  gearbox options                every option as a Markdown page (docs/OPTIONS.md)
+
+Begin with:   gearbox sweep quickstart          16 combinations, 8 workloads, about six minutes
+        or:   gearbox run binary_trees --collector stw
+A gear takes options:   --scheduler gmp:runnext=off,steal=half
+A run is named by its path, its run-id or its experiment (the latest run); without a name it is the newest.
+Each verb has --help, and verbs that print facts have --json.
+)";
+
+int dispatch(const Arguments& all) {
+  using namespace gearbox::harness;
+  if (all.empty() || all[0] == "help" || all[0] == "--help" || all[0] == "-h") {
+    fmt::print("{}", kHelp);
+    return kExitOk;
+  }
+  const std::string& verb = all[0];
+  const Arguments rest(all.begin() + 1, all.end());
+  if (verb == "list") return list_verb(rest);
+  if (verb == "describe") return describe_verb(rest);
+  if (verb == "options") return options_verb(rest);
+  if (verb == "run") return run_verb(rest);
+  if (verb == "cell") return cell_verb(rest);
+  if (verb == "sweep") return sweep_verb(rest);
+  if (verb == "resume") return resume_verb(rest);
+  if (verb == "doctor") return doctor_verb(rest);
+  for (const char* name : {"table", "plot", "report", "analyze", "compare"})
+    if (verb == name) return analysis_verb(verb, rest);
+  const std::vector<std::string> verbs = {"sweep", "resume", "run",     "list",    "describe", "doctor", "table",
+                                          "plot",  "report", "analyze", "compare", "options",  "test",   "bench"};
+  fmt::print(stderr, "gearbox: there is no verb '{}'; there is {}{}\nHelp: gearbox --help\n", verb,
+             fmt::join(verbs, ", "), gearbox::did_you_mean(verb, verbs));
+  return kExitUsage;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return dispatch(Arguments(argv + 1, argv + argc));
+  } catch (
+      const std::exception& failure) {  // out of memory, mostly; what users can get wrong is refused where it is read
+    fmt::print(stderr, "gearbox: {}\n", failure.what());
+    return gearbox::harness::kExitFailed;
+  }
+}

@@ -1,0 +1,215 @@
+#include "harness/run_directory.h"
+
+#include <fmt/chrono.h>
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <filesystem>
+
+#include "base/nearest.h"
+#include "base/os/clock.h"
+#include "base/os/file.h"
+#include "base/os/thread.h"
+#include "base/random.h"
+
+namespace gearbox::harness {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string new_run_id(std::uint64_t salt) {
+  const std::int64_t now = os::wall_ns();
+  const std::time_t seconds = now / 1'000'000'000;
+  std::uint64_t state = static_cast<std::uint64_t>(now) + salt * 7919 + static_cast<std::uint64_t>(os::process_id());
+  return fmt::format("{:%Y%m%d-%H%M%S}-{:04x}", fmt::gmtime(seconds), splitmix64(state) & 0xffff);
+}
+
+Result<os::Descriptor> lock_run(const std::string& path) {
+  auto lock = os::lock_file(path + "/.lock");
+  if (!lock && lock.error().error_number == EWOULDBLOCK)
+    return Error{fmt::format("{} is being written by another gearbox; wait for it, or end it", path), EWOULDBLOCK};
+  return lock;
+}
+
+bool is_run(const fs::path& path) {
+  std::error_code ignored;
+  return fs::is_regular_file(path / "manifest.json", ignored);
+}
+
+// The names of the folders in a folder, sorted.
+std::vector<std::string> folders_in(const std::string& path) {
+  std::vector<std::string> names;
+  std::error_code failure;
+  for (const auto& entry : fs::directory_iterator(path, failure)) {
+    std::error_code ignored;
+    if (!entry.is_symlink(ignored) && entry.is_directory(ignored)) names.push_back(entry.path().filename().string());
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+}  // namespace
+
+Result<RunDirectory> RunDirectory::create(const std::string& results, const std::string& experiment,
+                                          const std::string& experiment_text, Json manifest,
+                                          const std::string& plan_text) {
+  RunDirectory run;
+  std::string run_id;
+  for (std::uint64_t salt = 0;; ++salt) {
+    run_id = new_run_id(salt);
+    run.path_ = results + "/" + experiment + "/" + run_id;
+    std::error_code failure;
+    fs::create_directories(fs::path(run.path_).parent_path(), failure);
+    if (!failure && fs::create_directory(run.path_, failure)) break;
+    if (failure || salt > 100)
+      return Error{fmt::format("cannot make the folder {}: {}", run.path_, failure ? failure.message() : "it exists"),
+                   failure.value()};
+  }
+  auto lock = lock_run(run.path_);
+  if (!lock) return lock.error();
+  run.lock_ = std::move(*lock);
+  manifest["run_id"] = run_id;
+  run.manifest_ = std::move(manifest);
+  std::error_code failure;
+  fs::create_directory(run.path_ + "/blobs", failure);
+  if (failure)
+    return Error{fmt::format("cannot make the folder {}/blobs: {}", run.path_, failure.message()), failure.value()};
+  // The manifest comes last: a directory that has one is complete.
+  for (const auto& [name, text] : {std::pair<std::string, std::string>{"experiment.toml", experiment_text},
+                                   {"plan.jsonl", plan_text},
+                                   {"cells.jsonl", ""},
+                                   {"manifest.json", to_page(run.manifest_)}})
+    if (auto written = os::replace_file(run.path_ + "/" + name, text); !written) return written.error();
+  if (auto plan = run.read_plan(); !plan) return plan.error();
+  auto cells = os::open_for_appending(run.path_ + "/cells.jsonl");
+  if (!cells) return cells.error();
+  run.cells_ = std::move(*cells);
+  if (auto linked = os::replace_link(run_id, results + "/" + experiment + "/latest"); !linked) return linked.error();
+  return run;
+}
+
+Result<RunDirectory> RunDirectory::open(const std::string& path) {
+  if (!is_run(path)) return Error{fmt::format("{} is not a run directory: it has no manifest.json", path)};
+  RunDirectory run;
+  run.path_ = path;
+  auto lock = lock_run(path);
+  if (!lock) return lock.error();
+  run.lock_ = std::move(*lock);
+  auto text = os::read_file(path + "/manifest.json");
+  if (!text) return text.error();
+  auto manifest = parse_json(*text, path + "/manifest.json");
+  if (!manifest) return manifest.error();
+  if (!manifest->is_object() || manifest->value("schema", Json(0)) != 1)
+    return Error{fmt::format("{}/manifest.json: its schema is not 1, the only one this program knows", path)};
+  run.manifest_ = *manifest;
+  if (auto plan = run.read_plan(); !plan) return plan.error();
+  if (auto records = run.read_records(); !records) return records.error();
+  auto cells = os::open_for_appending(path + "/cells.jsonl");
+  if (!cells) return cells.error();
+  run.cells_ = std::move(*cells);
+  return run;
+}
+
+Status RunDirectory::read_plan() {
+  const std::string file = path_ + "/plan.jsonl";
+  auto text = os::read_file(file);
+  if (!text) return text.error();
+  std::size_t line = 0;
+  for (std::size_t at = 0; at < text->size();) {
+    const std::size_t end = std::min(text->find('\n', at), text->size());
+    const std::string where = fmt::format("{}:{}", file, ++line);
+    auto json = parse_json(text->substr(at, end - at), where);
+    if (!json) return json.error();
+    auto cell = cell_from_json(*json, where);
+    if (!cell) return cell.error();
+    if (cell->seq != plan_.size())
+      return Error{fmt::format("{}: seq is {} and should be {}", where, cell->seq, plan_.size())};
+    plan_.push_back(std::move(*cell));
+    at = end + 1;
+  }
+  return Ok{};
+}
+
+Status RunDirectory::read_records() {
+  const std::string file = path_ + "/cells.jsonl";
+  std::error_code ignored;
+  if (!fs::exists(file, ignored)) return Ok{};
+  auto text = os::read_file(file);
+  if (!text) return text.error();
+  std::size_t line = 0;
+  for (std::size_t at = 0; at < text->size();) {
+    const std::size_t end = text->find('\n', at);
+    ++line;
+    if (end == std::string::npos) {  // the power went while the last line was written: that attempt did not happen
+      repaired_ = true;
+      return os::truncate_file(file, at);
+    }
+    const std::string where = fmt::format("{}:{}", file, line);
+    auto json = parse_json(text->substr(at, end - at), where);
+    const bool whole = json && json->is_object() && json->contains("seq") && (*json)["seq"].is_number_unsigned() &&
+                       json->contains("status") && (*json)["status"].is_string();
+    if (!whole && end + 1 == text->size()) {
+      repaired_ = true;
+      return os::truncate_file(file, at);
+    }
+    if (!whole)
+      return Error{fmt::format("{}: not a record, and not the last line: the file is damaged{}", where,
+                               json ? "" : ": " + json.error().message)};
+    auto& state = done_[(*json)["seq"].get<std::uint64_t>()];
+    ++state.attempts;
+    state.status = (*json)["status"].get<std::string>();
+    at = end + 1;
+  }
+  return Ok{};
+}
+
+Status RunDirectory::append(const CellOutcome& outcome) {
+  const Json& record = outcome.record;
+  const std::uint64_t seq = record["seq"].get<std::uint64_t>(), attempt = record["attempt"].get<std::uint64_t>();
+  if (record["status"] != "ok") {
+    const std::string blob = fmt::format("{}/blobs/{}-{}", path_, seq, attempt);
+    for (const auto& [suffix, text] :
+         {std::pair<std::string, const std::string&>{".stdout", outcome.output}, {".stderr", outcome.errors}})
+      if (auto written = os::replace_file(blob + suffix, text); !written) return written.error();
+  }
+  if (auto written = os::append_line(cells_, to_line(record), path_ + "/cells.jsonl"); !written) return written.error();
+  auto& state = done_[seq];
+  state.attempts = attempt;
+  state.status = record["status"].get<std::string>();
+  return Ok{};
+}
+
+Status RunDirectory::set_in_manifest(const std::string& key, Json value) {
+  manifest_[key] = std::move(value);
+  return os::replace_file(path_ + "/manifest.json", to_page(manifest_));
+}
+
+Result<std::string> find_run(const std::string& results, const std::string& name) {
+  std::error_code ignored;
+  if (!name.empty()) {
+    if (is_run(name)) return fs::canonical(name, ignored).string();
+    for (const std::string& inside : {results + "/" + name, results + "/" + name + "/latest"})
+      if (is_run(inside)) return fs::canonical(inside, ignored).string();
+  }
+  const auto experiments = folders_in(results);
+  std::string newest, newest_id;
+  std::vector<std::string> candidates = experiments;
+  for (const auto& experiment : experiments) {
+    for (const auto& run : folders_in(results + "/" + experiment)) {
+      if (!is_run(fs::path(results) / experiment / run)) continue;
+      candidates.push_back(run);
+      if (run == name || (name.empty() && run > newest_id)) {  // run ids begin with the time
+        newest_id = run;
+        newest = results + "/" + experiment + "/" + run;
+      }
+    }
+  }
+  if (!newest.empty()) return newest;
+  if (name.empty()) return Error{fmt::format("there is no run in {} yet; make one: gearbox sweep quickstart", results)};
+  return Error{fmt::format("there is no run '{}': not a run directory, and in {} there is {}{}", name, results,
+                           experiments.empty() ? "nothing" : fmt::format("{}", fmt::join(experiments, ", ")),
+                           did_you_mean(name, candidates))};
+}
+
+}  // namespace gearbox::harness

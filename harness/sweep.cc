@@ -1,0 +1,132 @@
+#include "harness/sweep.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/os/clock.h"
+#include "base/os/file.h"
+#include "base/os/process.h"
+#include "harness/build_facts.h"
+#include "harness/helper_program.h"
+#include "harness/machine.h"
+#include "harness/progress.h"
+#include "harness/sha256.h"
+
+namespace gearbox::harness {
+
+Result<std::string> own_build_id() {
+  const std::string path = os::own_executable();
+  auto text = os::read_file(path);
+  if (!text) return text.error();
+  return short_hash(*text);
+}
+
+Json make_manifest(const Experiment& experiment, const Plan& plan, const std::string& build_id,
+                   const std::string& root) {
+  Json workloads = Json::array(), illegal = Json::array(), factors = Json::object(), baseline = Json::object();
+  for (const auto& work : experiment.workloads) {
+    auto entry = find_workload(work.name);
+    GEARBOX_REQUIRE(entry.ok(), "{}", entry.error().message);
+    workloads.push_back({{"name", work.name},
+                         {"params", json_of(work.params)},
+                         {"headline", entry->headline},
+                         {"summary", entry->summary}});
+  }
+  for (std::size_t i = 0; i < kFamilies.size(); ++i) {
+    factors[std::string(kFamilies[i])] = experiment.levels[i];
+    baseline[std::string(kFamilies[i])] = experiment.baseline[i];
+  }
+  for (const auto& one : plan.illegal) {
+    Json combo = Json::object();
+    for (std::size_t i = 0; i < kFamilies.size(); ++i) combo[std::string(kFamilies[i])] = one.combo[i];
+    illegal.push_back({{"combo", combo}, {"reason", one.reason}});
+  }
+  const std::string commit = captured_line({"/usr/bin/git", "-C", root, "rev-parse", "HEAD"});
+  const std::string changes =
+      captured_line({"/usr/bin/git", "-C", root, "status", "--porcelain", "--untracked-files=no"});
+  return {{"schema", 1},
+          {"experiment", experiment.name},
+          {"question", experiment.question},
+          {"hypothesis", experiment.hypothesis},
+          {"run_id", nullptr},
+          {"seed", experiment.seed},
+          {"started", iso_time(os::wall_ns(), false)},
+          {"blocks", experiment.blocks},
+          {"cells_planned", plan.cells.size()},
+          {"machine", machine_json(look_at_machine(300'000'000))},
+          {"build",
+           {{"compiler", kBuildFacts.compiler},
+            {"flags", kBuildFacts.flags},
+            {"preset", kBuildFacts.preset},
+            {"git_commit", commit.empty() ? Json(nullptr) : Json(commit)},
+            {"git_dirty", !changes.empty()},
+            {"build_id", build_id}}},
+          {"baseline", baseline},
+          {"factors", factors},
+          {"procs", experiment.procs},
+          {"design", experiment.kind},
+          {"limits", {{"timeout_s", experiment.timeout_s}, {"mem_limit_mb", experiment.mem_limit_mib}}},
+          {"illegal", illegal},
+          {"workloads", workloads},
+          {"primary_unit", "process invocation"}};
+}
+
+Result<SweepEnd> run_plan(RunDirectory& run, const CellRunner& runner, std::uint64_t seed, bool quiet) {
+  SweepEnd end;
+  const auto finished = [&](std::uint64_t seq) {
+    const auto state = run.done().find(seq);
+    return state != run.done().end() && state->second.status != "infra";
+  };
+  const auto& plan = run.plan();
+  const auto already = static_cast<std::uint64_t>(
+      std::count_if(plan.begin(), plan.end(), [&](const Cell& c) { return finished(c.seq); }));
+  {
+    Progress progress(plan.size(), already, quiet);
+    bool told = false;
+    for (const Cell& cell : plan) {
+      if (finished(cell.seq)) continue;
+      if (os::interrupts() > 0) {
+        end.interrupted = true;
+        break;
+      }
+      const auto state = run.done().find(cell.seq);
+      const std::uint64_t attempt = state == run.done().end() ? 1 : state->second.attempts + 1;
+      progress.show(fmt::format("{} {}", cell.workload, fmt::join(cell.combo, "/")));
+      const CellOutcome outcome = runner.run(cell, attempt, seed ^ (cell.seq << 20) ^ attempt);
+      if (outcome.interrupted) {
+        end.interrupted = true;
+        break;
+      }
+      if (auto written = run.append(outcome); !written) {
+        return Error{fmt::format("{}. The run keeps its {} finished cells; make room and go on with: gearbox resume {}",
+                                 written.error().message, run.done().size(), run.path()),
+                     written.error().error_number};
+      }
+      ++end.ran;
+      const std::string status = outcome.record["status"].get<std::string>();
+      const bool failed = status != "ok" && status != "unsupported";
+      progress.one_done(failed);
+      if (failed || (status == "unsupported" && !told)) {
+        told =
+            told || status == "unsupported";  // a refused poller is refused in a quarter of the cells; once is enough
+        progress.note(fmt::format("{} {}: {}: {}", cell.workload, fmt::join(cell.combo, "/"), status,
+                                  outcome.record["reason"].get<std::string>()));
+      }
+    }
+  }
+  for (const auto& [seq, state] : run.done()) {
+    if (state.status == "ok") {
+      ++end.ok;
+    } else if (state.status == "unsupported") {
+      ++end.unsupported;
+    } else {
+      ++end.failed;
+    }
+  }
+  if (!end.interrupted)
+    if (auto written = run.set_in_manifest("ended", iso_time(os::wall_ns(), false)); !written) return written.error();
+  return end;
+}
+
+}  // namespace gearbox::harness

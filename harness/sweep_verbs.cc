@@ -1,0 +1,223 @@
+// sweep, resume: a whole experiment.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <filesystem>
+#include <iostream>
+
+#include "base/os/process.h"
+#include "harness/command_line.h"
+#include "harness/experiment.h"
+#include "harness/progress.h"
+#include "harness/sweep.h"
+
+namespace gearbox::harness {
+namespace {
+
+constexpr const char* kSweepHelp = R"(gearbox sweep <experiment> [options]
+
+Runs an experiment: every combination of the gears it names, over its workloads, in blocks. A block holds every cell once, in an order of its own;
+each cell is a process of its own. Then come the table, the plots and the report.
+
+An experiment is a name from `gearbox list experiments` or a path to a .toml file. Results go to results/<experiment>/<run-id>/, one line per
+cell as it ends. Ctrl-C lets the running cell end and stops; `gearbox resume` goes on. A second Ctrl-C kills the running cell.
+
+  gearbox sweep quickstart
+  gearbox sweep quickstart --dry-run
+  gearbox sweep quickstart --blocks 10 --only 'workload=gc_latency & poller=epoll'
+
+Exit code: 0 every cell ended ok or unsupported; 1 some failed, or the analysis did; 2 the command line or the file was wrong;
+130 stopped by Ctrl-C.
+
+)";
+constexpr const char* kResumeHelp = R"(gearbox resume [run] [options]
+
+Goes on with a run that was stopped: by Ctrl-C, a crash, a full disk, a power cut. A run is a path, an experiment's name (its latest run) or a
+run-id; without one it is the newest. Cells that have a record are not run again, except those that the harness itself could not start.
+
+The run keeps its plan. It is refused when this binary is not the one that began it, since cells of two builds under one label could not be told
+apart; --force goes on all the same and writes the other build's id into the manifest.
+
+)";
+
+void print_plan(const Experiment& experiment, const Plan& plan, bool json) {
+  if (json) {
+    std::cout << plan_text(plan) << std::flush;
+    return;
+  }
+  const std::size_t per_block = plan.cells.size() / experiment.blocks;
+  fmt::print("{}: {} cells = {} blocks of {}\n", experiment.name, plan.cells.size(), experiment.blocks, per_block);
+  fmt::print("  question    {}\n  hypothesis  {}\n", experiment.question, experiment.hypothesis);
+  for (std::size_t i = 0; i < kFamilies.size(); ++i)
+    fmt::print("  {:<11} {}\n", kFamilies[i], fmt::join(experiment.levels[i], ", "));
+  fmt::print("  {:<11} {}\n", "procs", fmt::join(experiment.procs, ", "));
+  for (const auto& work : experiment.workloads) fmt::print("  workload    {} {}\n", work.name, join_pairs(work.params));
+  for (const auto& one : plan.illegal) fmt::print("  not run     {}: {}\n", fmt::join(one.combo, "/"), one.reason);
+}
+
+// Runs what is left, then the analysis; the end of sweep and of resume.
+int finish(RunDirectory run, const CellLimits& limits, std::uint64_t seed, bool json, const std::string& verb) {
+  os::count_interrupts();
+  CellRunner runner({os::own_executable(), "cell"});
+  runner.limits = limits;
+  auto end = run_plan(run, runner, seed, json);
+  if (!end) {
+    fmt::print(stderr, "gearbox {}: {}\n", verb, end.error().message);
+    return kExitFailed;
+  }
+  const std::string path = run.path();
+  if (end->interrupted) {
+    fmt::print(stderr, "Stopped: {} of {} cells are done. Go on with: gearbox resume {}\n", run.done().size(),
+               run.plan().size(), path);
+    return kExitInterrupted;
+  }
+  if (!json) {
+    fmt::print(stderr, "{} cells: {} ok, {} unsupported, {} failed\n", run.plan().size(), end->ok, end->unsupported,
+               end->failed);
+    if (end->failed > 0) fmt::print(stderr, "What the failed cells printed is in {}/blobs\n", path);
+  }
+  const int analysis = analyse_finished_run(path, json);
+  if (json) {
+    fmt::print("{}\n", to_line({{"run", path},
+                                {"cells", run.plan().size()},
+                                {"ok", end->ok},
+                                {"unsupported", end->unsupported},
+                                {"failed", end->failed},
+                                {"analysis_exit", analysis},
+                                {"report", path + "/report.html"}}));
+  }
+  return end->failed == 0 && analysis == 0 ? kExitOk : kExitFailed;
+}
+
+int sweep_with(const CommandLine& line) {
+  const bool json = line.flag("json");
+  if (line.operands().empty()) return usage_error("sweep", {"which experiment? See: gearbox list experiments"});
+  auto path = find_experiment(root_folder(), line.operands()[0]);
+  if (!path) return usage_error("sweep", path.error());
+  auto experiment = load_experiment(*path);
+  if (!experiment) return usage_error("sweep", experiment.error());
+  for (const auto& [name, into, range] :
+       {std::tuple<const char*, std::uint64_t*, Range>{"blocks", &experiment->blocks, {1, 1000}},
+        {"seed", &experiment->seed, {0, INT64_MAX}}}) {
+    if (!line.has(name)) continue;
+    auto number = parse_integer(line.text(name), range, std::string("--") + name);
+    if (!number) return usage_error("sweep", number.error());
+    *into = *number;
+  }
+  Filter filter;
+  if (line.has("only")) {
+    auto parsed = Filter::parse(line.text("only"), "--only");
+    if (!parsed) return usage_error("sweep", parsed.error());
+    filter = *parsed;
+  }
+  auto build_id = own_build_id();
+  if (!build_id) return usage_error("sweep", build_id.error());
+  auto plan = make_plan(*experiment, *build_id, line.has("only") ? &filter : nullptr);
+  if (!plan) return usage_error("sweep", plan.error());
+  if (line.flag("dry-run")) {
+    print_plan(*experiment, *plan, json);
+    return kExitOk;
+  }
+  const std::string results = line.text("out", results_folder());
+  if (results.empty()) return usage_error("sweep", {"--out is empty; name a folder"});
+  auto run = RunDirectory::create(std::filesystem::absolute(results).string(), experiment->name, experiment->text,
+                                  make_manifest(*experiment, *plan, *build_id, root_folder()), plan_text(*plan));
+  if (!run) {
+    fmt::print(stderr, "gearbox sweep: {}\n", run.error().message);
+    return kExitFailed;
+  }
+  if (!json) {
+    fmt::print(stderr, "{}: {} cells into {}\n", experiment->name, plan->cells.size(), run->path());
+    for (const auto& one : plan->illegal)
+      fmt::print(stderr, "not run: {}: {}\n", fmt::join(one.combo, "/"), one.reason);
+    const Json& machine = run->manifest()["machine"];
+    fmt::print(stderr, "machine: {}\n", machine["verdict"].get<std::string>());
+    for (const auto& reason : machine["verdict_reasons"]) fmt::print(stderr, "  {}\n", reason.get<std::string>());
+  }
+  CellLimits limits;
+  limits.timeout_s = experiment->timeout_s;
+  limits.mem_limit_mib = experiment->mem_limit_mib;
+  const std::uint64_t seed = experiment->seed;
+  return finish(std::move(*run), limits, seed, json, "sweep");
+}
+
+}  // namespace
+
+int sweep_verb(const Arguments& arguments) {
+  po::options_description options("Options");
+  auto add = options.add_options();
+  add("blocks", po::value<std::string>()->value_name("N"), "blocks to run, in place of the file's number");
+  add("seed", po::value<std::string>()->value_name("N"), "seed of the order inside the blocks, in place of the file's");
+  add("only", po::value<std::string>()->value_name("FILTER"),
+      "only cells that match: key=value joined by &, e.g. 'workload=sieve & poller=epoll'");
+  add("dry-run", po::bool_switch(), "show what would run, with --json the plan itself, and stop");
+  add("out", po::value<std::string>()->value_name("DIR"), "results folder (default: results/ in the repository)");
+  add("json", po::bool_switch(), "no progress; at the end one JSON object");
+  add("help,h", po::bool_switch(), "this text");
+  auto line = CommandLine::parse(arguments, options, {"one experiment"});
+  if (!line) return usage_error("sweep", line.error());
+  if (line->flag("help")) {
+    std::cout << kSweepHelp << options << std::flush;
+    return kExitOk;
+  }
+  return sweep_with(*line);
+}
+
+int resume_verb(const Arguments& arguments) {
+  po::options_description options("Options");
+  auto add = options.add_options();
+  add("force", po::bool_switch(), "go on although the binary has changed");
+  add("out", po::value<std::string>()->value_name("DIR"),
+      "results folder in which to look for the run (default: results/ in the repository)");
+  add("json", po::bool_switch(), "no progress; at the end one JSON object");
+  add("help,h", po::bool_switch(), "this text");
+  auto line = CommandLine::parse(arguments, options, {"one run"});
+  if (!line) return usage_error("resume", line.error());
+  if (line->flag("help")) {
+    std::cout << kResumeHelp << options << std::flush;
+    return kExitOk;
+  }
+  auto path = find_run(line->text("out", results_folder()), line->operands().empty() ? "" : line->operands()[0]);
+  if (!path) return usage_error("resume", path.error());
+  auto run = RunDirectory::open(*path);
+  if (!run) {
+    fmt::print(stderr, "gearbox resume: {}\n", run.error().message);
+    return kExitFailed;
+  }
+  if (run->repaired()) fmt::print(stderr, "The last line of cells.jsonl was cut short; that cell runs again.\n");
+  auto build_id = own_build_id();
+  if (!build_id) return usage_error("resume", build_id.error());
+  const Json& manifest = run->manifest();
+  CellLimits limits;
+  std::uint64_t seed = 0;
+  std::string begun_with;
+  try {
+    begun_with = manifest.at("build").at("build_id").get<std::string>();
+    limits.timeout_s = manifest.at("limits").at("timeout_s").get<std::uint64_t>();
+    limits.mem_limit_mib = manifest.at("limits").at("mem_limit_mb").get<std::uint64_t>();
+    seed = manifest.at("seed").get<std::uint64_t>();
+  } catch (const Json::exception& failure) {
+    fmt::print(stderr, "gearbox resume: {}/manifest.json: {}\n", *path, failure.what());
+    return kExitFailed;
+  }
+  if (begun_with != *build_id) {
+    if (!line->flag("force")) {
+      fmt::print(stderr,
+                 "gearbox resume: {} was begun with build {}, and this is build {}. Begin anew with `gearbox sweep`, "
+                 "check the old state out, or go on "
+                 "with --force\n",
+                 *path, begun_with, *build_id);
+      return kExitFailed;
+    }
+    Json builds = manifest.value("resumed_with", Json::array());
+    builds.push_back({{"build_id", *build_id}, {"records_before", run->done().size()}});
+    if (auto written = run->set_in_manifest("resumed_with", builds); !written) {
+      fmt::print(stderr, "gearbox resume: {}\n", written.error().message);
+      return kExitFailed;
+    }
+  }
+  return finish(std::move(*run), limits, seed, line->flag("json"), "resume");
+}
+
+}  // namespace gearbox::harness

@@ -1,0 +1,190 @@
+"""Writes a run directory in the format of docs/RECORDS.md, with effects that are known because they were put in.
+
+A test can ask for any truth (gear effects, interactions, drift, failures) and check that the analysis finds it and nothing
+else. As a program it writes one full run for looking at:
+
+    /usr/bin/python3 -m tests.analysis.synthetic DIRECTORY [--blocks 3]
+"""
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import hashlib
+import itertools
+import json
+import math
+import os
+
+import numpy as np
+
+GEARS = ("scheduler", "allocator", "collector", "poller")
+FACTORS = {"scheduler": ["gmp", "global_queue"], "allocator": ["size_class", "mimalloc"],
+           "collector": ["concurrent", "stw"], "poller": ["epoll", "io_uring"]}
+
+# name: (headline, unit, typical value, typical peak rss, has a latency histogram, summary)
+WORKLOADS = {
+    "ping_pong": ("throughput", "round trips/s", 9.1e6, 12e6, False, "Two goroutines hand a token back and forth over unbuffered channels."),
+    "skynet": ("throughput", "goroutines/s", 4.2e6, 410e6, False, "A tree of a million goroutines that sum their children's answers."),
+    "sieve": ("throughput", "primes/s", 2.4e4, 15e6, False, "Prime sieve: a growing chain of filters joined by channels."),
+    "binary_trees": ("throughput", "nodes/s", 3.1e7, 260e6, False, "Builds and drops binary trees of many depths."),
+    "gc_latency": ("latency_p99", "ns", 2.2e5, 310e6, True, "Allocates steadily against a large live heap and times each step."),
+    "timers": ("latency_p99", "ns", 7.4e4, 31e6, True, "Ten thousand goroutines sleep; how late does each wake?"),
+    "echo": ("throughput", "requests/s", 1.6e5, 42e6, True, "TCP echo over loopback, closed loop, 64 connections."),
+    "kv_server": ("throughput", "requests/s", 1.1e5, 190e6, True, "In-memory key-value server under a mixed load."),
+}
+
+# (gear, level) -> workload -> effect on the log of speed; "*" is every workload not named.
+EFFECTS = {
+    ("scheduler", "global_queue"): {"ping_pong": -0.10, "skynet": -0.42, "sieve": -0.25, "echo": -0.08, "kv_server": -0.09, "*": -0.02},
+    ("allocator", "mimalloc"): {"binary_trees": 0.16, "kv_server": 0.05, "skynet": 0.03},
+    ("collector", "stw"): {"binary_trees": 0.12, "gc_latency": -1.20, "kv_server": -0.20, "timers": -0.10},
+    ("poller", "io_uring"): {"echo": 0.14, "kv_server": 0.09},
+}
+INTERACTIONS = {((("scheduler", "global_queue")), ("collector", "stw")): {"kv_server": 0.12, "gc_latency": -0.15}}
+NOISE = 0.02
+
+
+@dataclasses.dataclass
+class Truth:
+    """What is put into the data. Everything is on the log scale of speed."""
+    effects: dict = dataclasses.field(default_factory=lambda: EFFECTS)
+    interactions: dict = dataclasses.field(default_factory=lambda: INTERACTIONS)
+    noise: float = NOISE
+    block_drift: float = 0.0  # added per block: the machine grows slower or faster between blocks
+    seq_drift: float = 0.0  # added over the whole run, linearly in execution order
+
+
+def log_speed(truth: Truth, workload: str, combo: dict[str, str]) -> float:
+    total = 0.0
+    for (gear, level), by_work in truth.effects.items():
+        if combo[gear] == level:
+            total += by_work.get(workload, by_work.get("*", 0.0))
+    for (first, second), by_work in truth.interactions.items():
+        if combo[first[0]] == first[1] and combo[second[0]] == second[1]:
+            total += by_work.get(workload, by_work.get("*", 0.0))
+    return total
+
+
+def make_histogram(name: str, rng: np.random.Generator, centre: float, spread: float, count: int, tail: float) -> dict:
+    """Log-linear buckets, eight to an octave, from a log-normal body and a slow mode `tail` times the centre."""
+    body = np.exp(rng.normal(math.log(centre), spread, count))
+    slow = rng.random(count) < 0.004
+    body[slow] *= tail
+    index = np.floor(np.log2(body) * 8).astype(int)
+    buckets = [[round(2 ** (i / 8)), round(2 ** ((i + 1) / 8)), int(n)] for i, n in zip(*np.unique(index, return_counts=True))]
+    return {"name": name, "unit": "ns", "count": count, "sum": float(body.sum()), "min": float(body.min()), "max": float(body.max()),
+            "percentiles": [[q, float(np.percentile(body, q))] for q in (50, 90, 99, 99.9, 99.99, 99.999)], "buckets": buckets}
+
+
+def make_record(line: dict, truth: Truth, progress: float, rng: np.random.Generator, count: int) -> dict:
+    headline, unit, typical, rss, latency, _ = WORKLOADS[line["workload"]]
+    combo = line["combo"]
+    speed = log_speed(truth, line["workload"], combo) + rng.normal(0, truth.noise)
+    speed += truth.block_drift * line["block"] + truth.seq_drift * progress
+    higher = headline == "throughput"
+    value = typical * math.exp(speed if higher else -speed)
+    memory = rss * math.exp(rng.normal(0, 0.01) + (0.18 if combo["allocator"] == "mimalloc" else 0) - (0.1 if combo["collector"] == "stw" else 0))
+    wall = 0.8 * math.exp(-speed)
+    metrics = [{"name": headline, "unit": unit, "better": "higher" if higher else "lower", "value": value},
+               {"name": "wall", "unit": "s", "better": "lower", "value": wall},
+               {"name": "cpu", "unit": "s", "better": "lower", "value": wall * 1.7},
+               {"name": "peak_rss", "unit": "bytes", "better": "lower", "value": round(memory)},
+               {"name": "gc_cycles", "unit": "cycles", "better": "lower", "value": 14},
+               {"name": "gc_cpu", "unit": "s", "better": "lower", "value": wall * 0.2},
+               {"name": "allocated", "unit": "bytes", "better": "lower", "value": round(rss * 9)}]
+    hists = []
+    if latency and count:
+        centre = (typical / 12 if not higher else 4e5) * math.exp(-speed)
+        hists.append(make_histogram("latency", rng, centre, 0.35, count, 18.0 if combo["collector"] == "stw" else 5.0))
+    pause = 2.8e6 if combo["collector"] == "stw" else 7e4
+    if count:
+        hists.append(make_histogram("gc_pause", rng, pause * (rss / 2e8) ** 0.6, 0.5, max(8, count // 80), 3.0))
+    return {"schema": 1, **{key: line[key] for key in ("seq", "block", "cell", "workload", "params", "combo", "procs")}, "attempt": 1,
+            "status": "ok", "exit": 0, "signal": None, "reason": None, "t_start": "2026-11-23T22:15:31.123Z", "wall_ns": int(wall * 1e9),
+            "rusage": {"user_ns": int(wall * 1.2e9), "system_ns": int(wall * 0.5e9), "max_rss_bytes": round(memory), "minor_faults": 100,
+                       "major_faults": 0, "voluntary_switches": 10, "involuntary_switches": 3},
+            "noise": {"steal_pct": 0.0, "load1": 0.4}, "effective": {gear: {} for gear in GEARS}, "metrics": metrics, "hists": hists,
+            "counters": {"scheduler.steals": 12}, "checks": [{"name": "sum", "ok": True, "detail": "499999500000"}]}
+
+
+def fail(record: dict, status: str, reason: str) -> dict:
+    return {**record, "status": status, "reason": reason, "exit": None, "signal": 11 if status == "signal" else None,
+            "metrics": [], "hists": [], "checks": []}
+
+
+def write_run(directory: str, truth: Truth | None = None, workloads=tuple(WORKLOADS), blocks: int = 3, seed: int = 1, factors=FACTORS,
+              failures: dict | None = None, skip=(), samples: int = 2000, illegal=()) -> str:
+    """Writes a run and returns its directory.
+
+    failures: (workload or None, gear level or None, block or None) -> (status, reason); None matches all.
+    skip: predicate-like collection of combos (tuples) that are not planned.
+    """
+    truth = truth or Truth()
+    rng = np.random.default_rng(seed)
+    os.makedirs(directory, exist_ok=True)
+    combos = [dict(zip(GEARS, levels)) for levels in itertools.product(*(factors[gear] for gear in GEARS)) if levels not in set(skip)]
+    plan = []
+    for block in range(blocks):
+        cells = [(workload, combo) for workload in workloads for combo in combos]
+        rng.shuffle(cells)
+        for workload, combo in cells:
+            identity = hashlib.sha256(json.dumps([workload, combo], sort_keys=True).encode()).hexdigest()[:16]
+            plan.append({"seq": len(plan), "block": block, "cell": identity, "workload": workload, "params": {"rounds": 100000},
+                         "combo": combo, "procs": 2})
+    records = []
+    for line in plan:
+        record = make_record(line, truth, line["seq"] / len(plan), rng, samples)
+        for (workload, level, block), (status, reason) in (failures or {}).items():
+            if workload in (None, line["workload"]) and (level is None or level in line["combo"].values()) and block in (None, line["block"]):
+                record = fail(record, status, reason)
+        records.append(record)
+    manifest = {
+        "schema": 1, "experiment": "synthetic", "question": "Which gear decides the speed of which workload, and do the gears compose?",
+        "hypothesis": "The scheduler matters for channel-heavy programs, the collector for allocation-heavy ones; pollers only for servers.",
+        "run_id": "20261123-221530-7f3a", "seed": seed, "started": "2026-11-23T22:15:30Z", "ended": "2026-11-23T22:20:30Z", "blocks": blocks,
+        "cells_planned": len(plan),
+        "machine": {"host": "synthetic", "cpu": "Imaginary 3000", "cores": 2, "memory_bytes": 25000000000, "kernel": "6.18.44",
+                    "os": "Debian GNU/Linux 12 (bookworm)", "virtualization": "kvm", "governor": None, "thp": "madvise", "aslr": 2,
+                    "max_map_count": 65530, "load_before": [0.1, 0.2, 0.1], "verdict": "amber", "verdict_reasons": ["2 cores shared with other work"]},
+        "build": {"compiler": "g++ 12.2.0", "flags": "-O3 -g -fno-omit-frame-pointer", "preset": "release", "git_commit": "0123456789abcdef0123456789abcdef01234567",
+                  "git_dirty": False, "build_id": "0123456789abcdef"},
+        "baseline": {gear: factors[gear][0] for gear in GEARS}, "factors": factors, "illegal": list(illegal),
+        "workloads": [{"name": name, "params": {"rounds": 100000}, "headline": WORKLOADS[name][0], "summary": WORKLOADS[name][5]} for name in workloads],
+        "primary_unit": "process invocation"}
+    write_json(os.path.join(directory, "manifest.json"), manifest)
+    write_lines(os.path.join(directory, "plan.jsonl"), plan)
+    write_lines(os.path.join(directory, "cells.jsonl"), records)
+    with open(os.path.join(directory, "experiment.toml"), "w") as file:
+        file.write('schema = 1\n[experiment]\nname = "synthetic"\n[analysis]\nalpha = 0.05\nrope_pct = 1.0\n')
+    return directory
+
+
+def write_json(path: str, value) -> None:
+    with open(path, "w") as file:
+        json.dump(value, file, allow_nan=False)
+
+
+def write_lines(path: str, values) -> None:
+    with open(path, "w") as file:
+        file.writelines(json.dumps(value, allow_nan=False) + "\n" for value in values)
+
+
+EXAMPLE_FAILURES = {("skynet", "io_uring", 1): ("timeout", "no answer within 60 s"),
+                    ("sieve", "stw", 2): ("signal", "killed by SIGSEGV"),
+                    ("echo", "mimalloc", None): ("check_failed", "check 'bytes_echoed' failed: 6399 of 6400")}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Writes a synthetic run directory.")
+    parser.add_argument("directory")
+    parser.add_argument("--blocks", type=int, default=3)
+    parser.add_argument("--failures", action="store_true", help="let some cells fail")
+    options = parser.parse_args()
+    illegal = [{"combo": {"scheduler": "gmp", "allocator": "bump", "collector": "stw", "poller": "epoll"},
+                "reason": "bump never frees, so it can only run with the collector 'none'."}]
+    print(write_run(options.directory, blocks=options.blocks, failures=EXAMPLE_FAILURES if options.failures else None,
+                    samples=20000, illegal=illegal))
+
+
+if __name__ == "__main__":
+    main()
