@@ -1,7 +1,8 @@
 // Marker: the inner loop of marking, for workers, assists, write buffers and stack scans alike.
 //
-// Made for one piece of work that reaches no safepoint: it takes a chunk, greys and scans, and its destructor gives what is left to the pool. While one lives, it is
-// counted in Marking::active, so that "pool empty and nobody active" means that marking has run dry.
+// Made for one piece of work that reaches no safepoint: it takes a chunk, greys and scans, and its destructor gives
+// what is left to the pool. While one lives, it is counted in Marking::active, so that "pool empty and nobody active"
+// means that marking has run dry.
 #pragma once
 
 #include <algorithm>
@@ -15,7 +16,8 @@
 
 namespace gearbox::collectors::concurrent_parts {
 
-inline constexpr std::size_t kArrayPieceBytes = 64 << 10;  // of an array, scanned at once; the rest goes back as one entry
+inline constexpr std::size_t kArrayPieceBytes = 64
+                                                << 10;  // of an array, scanned at once; the rest goes back as one entry
 inline constexpr std::size_t kRing = 16;
 
 // What all markers of a cycle share.
@@ -58,14 +60,16 @@ class Marker {
     push({object.payload | (object.type->array ? 1 : 0), object.type});
   }
   // Stacks and roots: words that may change while we read them (roots), of frames that may hold anything (stacks).
-  [[gnu::no_sanitize("address", "thread")]] static void look_at_words(void* self, const std::uintptr_t* first, std::size_t count) {
+  [[gnu::no_sanitize("address", "thread")]] static void look_at_words(void* self, const std::uintptr_t* first,
+                                                                      std::size_t count) {
     for (std::size_t i = 0; i < count; ++i) {
       const std::uintptr_t word = *static_cast<const volatile std::uintptr_t*>(first + i);
       static_cast<Marker*>(self)->grey_word(word);
     }
   }
 
-  // Scans until nothing is left here or in the pool (false), or `bytes` more were marked or p is wanted elsewhere (true). HOT.
+  // Scans until nothing is left here or in the pool (false), or `bytes` more were marked or p is wanted elsewhere
+  // (true). HOT.
   bool drain(const P& p, std::uint64_t bytes);
   std::uint64_t marked_bytes() const noexcept { return marked_bytes_; }
   bool empty() const noexcept { return chunk_ == nullptr || chunk_->count == 0; }

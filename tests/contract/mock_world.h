@@ -277,6 +277,7 @@ class MockWorld final : public World {
     g->p.id = static_cast<PId>(gs_.size() - 1);
     g->p.world = this;
     g->p.collector = collector_.get();
+    g->p.heap = &heap_;
     g->p.write_buffer.limit = settings_.write_buffer_limit;
     g->p.m = &g->own_m;
     g->own_m.id = g->p.id;
