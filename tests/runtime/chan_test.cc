@@ -8,8 +8,8 @@
 namespace gearbox::testing {
 namespace {
 
-Setup two() {
-  Setup s;
+Program two() {
+  Program s;
   s.options.procs = 2;
   return s;
 }

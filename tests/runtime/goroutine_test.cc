@@ -22,8 +22,8 @@ std::vector<Case> all_cases() {
 
 class Goroutines : public ::testing::TestWithParam<Case> {
  protected:
-  Setup setup() const {
-    Setup s;
+  Program setup() const {
+    Program s;
     s.scheduler = GetParam().scheduler;
     s.options.procs = GetParam().procs;
     return s;
@@ -170,7 +170,7 @@ TEST_P(Goroutines, BlockingCallsLeaveThePToOthers) {
 }
 
 TEST_P(Goroutines, LongRunnersArePreemptedAtSafepoints) {
-  Setup s = setup();
+  Program s = setup();
   s.options.slice_us = 1000;
   run(s, [] {
     std::atomic<bool> stop{false};
@@ -237,7 +237,7 @@ TEST_P(Goroutines, LockedGoroutineKeepsItsThread) {
 }
 
 TEST(Procs, ChangeWhileGoroutinesRun) {
-  Setup s;
+  Program s;
   s.options.procs = 2;
   for (const char* scheduler : {"gmp", "global_queue"}) {
     s.scheduler = scheduler;
@@ -250,7 +250,7 @@ TEST(Procs, ChangeWhileGoroutinesRun) {
         go([&] {
           while (!stop.load(std::memory_order_relaxed)) {
             work.fetch_add(1, std::memory_order_relaxed);
-            make<int>(1);
+            keep_alive(make<int>(1));
             gosched();
           }
           group.done();
@@ -270,7 +270,7 @@ TEST(Procs, ChangeWhileGoroutinesRun) {
 
 TEST(Procs, From1To256) {
   for (std::uint64_t procs : {1u, 2u, 64u, 256u}) {
-    Setup s;
+    Program s;
     s.options.procs = procs;
     const RunStats stats = run(s, [] {
       WaitGroup group;
@@ -289,7 +289,7 @@ TEST(Procs, From1To256) {
 TEST(Runtimes, AHundredOneAfterAnother) {
   for (int i = 0; i < 100; ++i) {
     int answer = 0;
-    Setup s;
+    Program s;
     s.options.procs = 2;
     run(s, [&] {
       const auto c = make_chan<int>();
@@ -302,7 +302,7 @@ TEST(Runtimes, AHundredOneAfterAnother) {
 
 TEST(Runtimes, TwoAtTheSameTime) {
   const auto work = [](int* answer) {
-    Setup s;
+    Program s;
     s.options.procs = 2;
     run(s, [&] {
       const auto c = make_chan<int>(4);
@@ -332,7 +332,7 @@ TEST(Runtimes, TwoAtTheSameTime) {
 
 TEST(Stacks, ManyParkedGoroutinesFitUnderTheMapLimit) {
   if (kSanitized) return;  // fibers and shadow memory are what would be measured
-  Setup s;
+  Program s;
   s.options.procs = 2;
   const RunStats stats = run(s, [] {
     constexpr int kCount = 100'000;  // three times what mprotect guards allow with the default vm.max_map_count

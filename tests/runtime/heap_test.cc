@@ -32,8 +32,8 @@ std::vector<Case> legal() {
 
 class HeapProgram : public ::testing::TestWithParam<Case> {
  protected:
-  Setup setup(std::uint64_t procs = 2) const {
-    Setup s;
+  Program setup(std::uint64_t procs = 2) const {
+    Program s;
     s.allocator = GetParam().allocator;
     s.collector = GetParam().collector;
     s.options.procs = procs;
@@ -67,7 +67,7 @@ void litter(int n) {
 }
 
 TEST_P(HeapProgram, EveryKindOfRootKeepsItsObjects) {
-  constexpr int kLength = 50;
+  static constexpr int kLength = 50;
   run(setup(), [] {
     Node* on_stack = chain(kLength);
     const Root<Node> rooted(chain(kLength));
@@ -254,7 +254,7 @@ void mutate(std::uint64_t seed, int steps, const Chan<Node*>& mail, std::atomic<
 TEST_P(HeapProgram, GraphFuzz) {
   constexpr int kSteps = kSanitized ? 1500 : 20'000;
   for (std::uint64_t seed = 1; seed <= 4; ++seed) {
-    Setup s = setup(seed % 2 + 1);
+    Program s = setup(seed % 2 + 1);
     s.options.seed = seed;
     s.options.checkmark = true;
     s.options.stress_alloc = 37 * seed;
@@ -296,7 +296,7 @@ TEST_P(HeapProgram, ConcurrentGcCallsAndGrowth) {
 TEST(HeapTypes, ARefOutsideTheHeapIsABrokenContract) {
 #if defined(GEARBOX_CHECKED)
   ::testing::FLAGS_gtest_death_test_style = "threadsafe";
-  EXPECT_DEATH(run(Setup(), [] {
+  EXPECT_DEATH(run(Program(), [] {
     Ref<Node> on_stack;
     on_stack = make<Node>(1u);
   }), "is not inside a heap object");
@@ -304,7 +304,7 @@ TEST(HeapTypes, ARefOutsideTheHeapIsABrokenContract) {
     Ref<Node> named, forgotten;
     GEARBOX_REFS(Forgetful, named)
   };
-  EXPECT_DEATH(run(Setup(), [] { keep_alive(make<Forgetful>()); }), "that GEARBOX_REFS does not name");
+  EXPECT_DEATH(run(Program(), [] { keep_alive(make<Forgetful>()); }), "that GEARBOX_REFS does not name");
 #endif
 }
 
@@ -319,7 +319,7 @@ void provoke(Mutant mutant) {
   planted_mutant.store(mutant);
   std::atomic<std::uint64_t> damaged{0}, walked{0};
   for (std::uint64_t seed = 1; seed <= 60 && damaged == 0; ++seed) {
-    Setup s;
+    Program s;
     s.options.procs = 2;
     s.options.seed = seed;
     s.options.checkmark = true;

@@ -5,8 +5,8 @@
 namespace gearbox::testing {
 namespace {
 
-Setup two(const std::string& scheduler = "gmp") {
-  Setup s;
+Program two(const std::string& scheduler = "gmp") {
+  Program s;
   s.scheduler = scheduler;
   s.options.procs = 2;
   return s;
@@ -125,7 +125,7 @@ TEST(Init, RunsInDependencyOrderBeforeMain) {
   register_init("b", {"a"}, [&] { order += 'b'; });
   register_init("a", {}, [&] {
     order += 'a';
-    make<int>(1);
+    keep_alive(make<int>(1));
     EXPECT_NE(goroutine_id(), 0u);
   });
   run(two(), [&] { order += 'm'; });
@@ -222,7 +222,7 @@ TEST(PanicDeathTest, NilDereferenceNamesTheGoroutine) {
 TEST(PanicDeathTest, HeapFullIsOutOfMemory) {
   ::testing::FLAGS_gtest_death_test_style = "threadsafe";
   const auto fill = [] {
-    Setup s = two();
+    Program s = two();
     s.options.heap_mib = 64;
     run(s, [] {
       const Root<Ref<char>> all(make_array<Ref<char>>(10'000).data());
@@ -233,7 +233,7 @@ TEST(PanicDeathTest, HeapFullIsOutOfMemory) {
 }
 
 TEST(Refused, BadGuardAndBadHeapAreErrorsBeforeAnythingRuns) {
-  Setup s = two();
+  Program s = two();
   s.options.heap_mib = 1ULL << 27;  // 128 TiB: more than the address space has
   const GearSet gears = gears_of(s);
   bool ran = false;

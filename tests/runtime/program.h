@@ -17,10 +17,10 @@ inline constexpr bool kSanitized = true;  // smaller sizes: TSan has room for so
 inline constexpr bool kSanitized = false;
 #endif
 
-struct Setup {
+struct Program {
   std::string scheduler = "gmp", allocator = "size_class", collector = "concurrent", poller = "null";
   RuntimeOptions options{};
-  Setup& procs(std::uint64_t n) {
+  Program& procs(std::uint64_t n) {
     options.procs = n;
     return *this;
   }
@@ -34,7 +34,7 @@ Entry pick(std::vector<Entry> all, const std::string& name) {
   return all.front();
 }
 
-inline GearSet gears_of(const Setup& setup) {
+inline GearSet gears_of(const Program& setup) {
   GearSet gears{pick(all_schedulers(), setup.scheduler), pick(all_allocators(), setup.allocator), pick(all_collectors(), setup.collector),
                 pick(all_pollers(), setup.poller), nullptr, nullptr, nullptr, nullptr};
   gears.scheduler_options = gears.scheduler.make_options();
@@ -44,7 +44,7 @@ inline GearSet gears_of(const Setup& setup) {
   return gears;
 }
 
-inline RunStats run(const Setup& setup, std::function<void()> body) {
+inline RunStats run(const Program& setup, std::function<void()> body) {
   const GearSet gears = gears_of(setup);
   auto result = run_program(setup.options, gears, std::move(body));
   EXPECT_TRUE(result.ok()) << (result.ok() ? "" : result.error().message);

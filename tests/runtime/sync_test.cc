@@ -6,8 +6,8 @@ namespace {
 
 constexpr int kRounds = kSanitized ? 300 : 20'000;
 
-Setup procs(std::uint64_t n) {
-  Setup s;
+Program procs(std::uint64_t n) {
+  Program s;
   s.options.procs = n;
   return s;
 }
