@@ -45,6 +45,7 @@ enum class Issuer : std::uint8_t { kAny, kLaneOwner };
 struct PollerCaps {
   bool completion = false;
   Issuer issuer = Issuer::kAny;
+  bool real_io = true;  // false: no bytes move (the null member)
 };
 
 // One per descriptor, made by Poller::open(); counted: the net layer holds one reference, each Op in flight another. The fd is closed by the last one.

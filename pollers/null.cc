@@ -16,7 +16,7 @@ namespace {
 class Null final : public Poller {
  public:
   Null(World&, const NoOptions&) {}
-  PollerCaps caps() const noexcept override { return {}; }
+  PollerCaps caps() const noexcept override { return {.real_io = false}; }
   Status bind(std::uint32_t) override { return Ok{}; }
   Result<Conn*> open(int fd) override {
     auto* conn = new Conn;

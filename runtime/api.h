@@ -5,6 +5,7 @@
 #include "runtime/chan.h"      // Chan<T>, make_chan
 #include "runtime/go.h"        // go, gosched, gomaxprocs, num_goroutine, lock_os_thread, stack
 #include "runtime/heap.h"      // make<T>, make_array, make_bytes, gc, read_mem_stats, set_finalizer
+#include "runtime/net.h"       // net::listen, net::dial, net::Conn, net::Listener
 #include "runtime/panic.h"     // scope, Defer, panic, recover, goexit
 #include "runtime/root.h"      // Root<T>
 #include "runtime/select.h"    // select, on_recv, on_send, otherwise

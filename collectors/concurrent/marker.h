@@ -52,7 +52,7 @@ class Marker {
     if (!marking_.heap->contains(word)) return;
     if (const Object object = find_object(*marking_.heap, word)) grey(object);
   }
-  void grey(const Object& object) {
+  [[gnu::always_inline]] void grey(const Object& object) {
     if (!object.mark()) return;
     marked_bytes_ += object.payload + object.payload_bytes - object.cell;
     ++marked_objects_;
@@ -75,7 +75,14 @@ class Marker {
   bool empty() const noexcept { return chunk_ == nullptr || chunk_->count == 0; }
 
  private:
-  void push(Grey grey) {
+  [[gnu::always_inline]] void push(Grey grey) {
+    if (chunk_ != nullptr && chunk_->count != Chunk::kCapacity) [[likely]] {
+      chunk_->entries[chunk_->count++] = grey;
+      return;
+    }
+    push_slow(grey);
+  }
+  [[gnu::noinline]] void push_slow(Grey grey) {
     if (chunk_ == nullptr) {
       chunk_ = marking_.pool.spare();
     } else if (chunk_->count == Chunk::kCapacity) {
@@ -144,9 +151,11 @@ inline void Marker::share() {
 
 inline void Marker::scan(Grey grey) {
   const TypeDesc& type = *grey.type;
-  auto look = [this](std::uintptr_t slot) {
+  auto look = [this](std::uintptr_t slot) __attribute__((always_inline)) {
     // partner: Ref's release store; carries the contents of a new object
-    grey_word(reinterpret_cast<const std::atomic<std::uintptr_t>*>(slot)->load(std::memory_order_acquire));
+    const std::uintptr_t word =
+        reinterpret_cast<const std::atomic<std::uintptr_t>*>(slot)->load(std::memory_order_acquire);
+    if (const Object object = find_referent(*marking_.heap, word)) this->grey(object);
   };
   if ((grey.at & 1) == 0) {
     for (std::uint32_t i = 0; i < type.ref_count; ++i) look(grey.at + type.ref_offsets[i]);

@@ -48,7 +48,7 @@ class GraphFuzz {
   static constexpr std::size_t kArraySlot =
       100;  // holds the word one past the end of an array, and nothing else holds that array
   static constexpr std::size_t kHandSlot = 110;  // where another goroutine puts what it hands over
-  static constexpr std::size_t kArrayLength = 3000;
+  static constexpr std::size_t kArrayLength = 2558;  // with a header it fills a size class, so that the word behind it is the next cell's
   static constexpr std::size_t kRootsEach = 16;
 
   // A fresh object on its way from one goroutine's stack to another's.
@@ -252,7 +252,7 @@ class GraphFuzz {
     std::uint64_t next_id_ = 0;
     std::array<std::uint64_t, kSlots> ids_{};
     std::array<std::uint64_t, kRootsEach> root_ids_{};
-    std::array<std::uint64_t, kArrayLength / 500> array_ids_{};
+    std::array<std::uint64_t, kArrayLength / 500 + 1> array_ids_{};
   };
 
   MockWorld& world_;

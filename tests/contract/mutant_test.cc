@@ -8,21 +8,25 @@
 namespace gearbox::testing {
 namespace {
 
+// Not here: kNoShadeAtHandoff and kRunUnscanned. A stack is scanned before its goroutine runs, so what a sender holds is marked when it hands it over,
+// and each of the two rules hides the other's absence from this world; the runtime's own tests look at both.
 struct Planted {
   Mutant mutant;
   const char* name;
   const char* collector;
+  const char* allocator = "size_class";
 };
 void PrintTo(const Planted& planted, std::ostream* out) { *out << planted.name; }
 
 class Mutants : public ::testing::TestWithParam<Planted> {};
 
 // As the fuzzer of the contract, with a small write buffer or a large one, with and without checkmark; each seed is a new world.
-void fuzz(const char* collector, std::uint64_t seeds) {
+void fuzz(const char* collector, const char* allocator, std::uint64_t seeds) {
   for (std::uint64_t seed = 1; seed <= seeds; ++seed) {
     MockConfig config;
     config.heap_mib = 256;
     config.collector = collector;
+    config.allocator = allocator;
     config.world = {.seed = seed, .stress_alloc = 10 + seed * 7 % 40, .checkmark = seed % 4 == 0};
     MockWorld world(config);
     GEARBOX_REQUIRE(world.start().ok());
@@ -30,7 +34,7 @@ void fuzz(const char* collector, std::uint64_t seeds) {
   }
 }
 
-TEST(Mutants, NoneIsNoBug) { fuzz("concurrent", 4); }
+TEST(Mutants, NoneIsNoBug) { fuzz("concurrent", "size_class", 4); }
 
 TEST_P(Mutants, IsNoticed) {
   if (!kGearboxChecked) GTEST_SKIP() << "mutants exist in checked builds only";
@@ -39,7 +43,7 @@ TEST_P(Mutants, IsNoticed) {
   EXPECT_DEATH(
       {
         planted_mutant.store(GetParam().mutant);
-        fuzz(GetParam().collector, 60);
+        fuzz(GetParam().collector, GetParam().allocator, 60);
       },
       "gearbox: ");
 #endif
@@ -51,8 +55,7 @@ INSTANTIATE_TEST_SUITE_P(Each, Mutants,
                                            Planted{Mutant::kNoFinalFlush, "NoFinalFlush", "concurrent"},
                                            Planted{Mutant::kAllocateWhite, "AllocateWhite", "concurrent"},
                                            Planted{Mutant::kSweepLosesBlack, "SweepLosesBlack", "concurrent"},
-                                           Planted{Mutant::kNoShadeAtHandoff, "NoShadeAtHandoff", "concurrent"},
-                                           Planted{Mutant::kRunUnscanned, "RunUnscanned", "concurrent"},
+                                           Planted{Mutant::kClearMarksInSweep, "ClearMarksInSweep", "concurrent", "mimalloc"},
                                            Planted{Mutant::kNoPad, "NoPad", "stw"}, Planted{Mutant::kSkipRoots, "SkipRoots", "stw"}),
                          [](const auto& info) { return std::string(info.param.name); });
 

@@ -1,0 +1,155 @@
+// echo: clients and a server in one process over loopback TCP. Each connection has a client goroutine that sends a
+// message and waits for its echo.
+//
+// Measures what a round trip costs through net, poller, scheduler and kernel: two wake-ups, two sends, two receives.
+// Every byte that comes back is checked. The server's buffer is larger than a message, as a server's is; it does not
+// know how long messages are.
+#include <cstring>
+#include <string>
+#include <vector>
+
+#include "interfaces/workload.h"
+#include "runtime/api.h"
+
+namespace gearbox::workloads {
+namespace {
+
+struct Params {
+  std::uint64_t connections = 64;
+  std::uint64_t message_bytes = 64;
+  std::uint64_t requests = 300'000;
+  std::uint64_t pipeline = 1;
+
+  void visit(OptionVisitor& v) {
+    v.field("connections", connections, {1, 50'000},
+            "Connections, each with a client and a server goroutine. Each needs two descriptors.");
+    v.field("message_bytes", message_bytes, {1, 1 << 20}, "Bytes of a message.");
+    v.field("requests", requests, {1, 1'000'000'000}, "Round trips, all connections together.");
+    v.field("pipeline", pipeline, {1, 1024}, "Messages sent in one write before their echoes are awaited.");
+  }
+};
+
+constexpr std::size_t kServerBufferBytes = 4096;
+
+void serve(const net::Conn& conn, std::size_t batch_bytes) {
+  std::vector<char> buffer(std::max(kServerBufferBytes, std::min<std::size_t>(batch_bytes, 64 * 1024)));
+  for (;;) {
+    const net::Transfer got = conn.read(buffer);
+    if (got.bytes == 0) return;
+    if (!conn.write({buffer.data(), got.bytes}).ok()) return;
+  }
+}
+
+struct ClientResult {
+  Histogram latency;
+  std::uint64_t round_trips = 0, wrong_bytes = 0;
+  std::string failure;
+};
+
+// Different for each connection, round and place, so that a byte from elsewhere is noticed.
+void fill(std::vector<char>& message, std::uint64_t connection, std::uint64_t round) {
+  std::uint64_t state = connection * 0x9e3779b97f4a7c15ULL + round;
+  for (std::size_t i = 0; i < message.size(); i += sizeof(state)) {
+    state = state * 6364136223846793005ULL + 1442695040888963407ULL;
+    std::memcpy(&message[i], &state, std::min(sizeof(state), message.size() - i));
+  }
+}
+
+void play(const net::Conn& conn, std::uint64_t connection, std::uint64_t rounds, const Params& params, bool real,
+          ClientResult& out) {
+  std::vector<char> message(params.message_bytes * params.pipeline), echo(message.size());
+  std::int64_t began = now_ns();
+  for (std::uint64_t round = 0; round < rounds; round += params.pipeline) {
+    fill(message, connection, round);
+    if (const auto put = conn.write({message.data(), message.size()}); !put.ok()) {
+      out.failure = "write: " + put.error.text();
+      return;
+    }
+    if (const auto got = conn.read_full(echo); got.bytes != echo.size()) {
+      out.failure = got.ok() ? "the server closed the connection" : "read: " + got.error.text();
+      return;
+    }
+    if (real && message != echo)
+      for (std::size_t i = 0; i < echo.size(); ++i) out.wrong_bytes += message[i] != echo[i] ? 1 : 0;
+    const std::int64_t now = now_ns();
+    for (std::uint64_t i = 0; i < params.pipeline; ++i) out.latency.record(static_cast<std::uint64_t>(now - began));
+    began = now;
+    out.round_trips += params.pipeline;
+  }
+}
+
+void run(const Params& params, Report& report) {
+  auto listener = net::listen("127.0.0.1:0");
+  if (!listener) return report.check("listen", false, listener.error().message);
+  const bool real = net::real();
+  const std::uint64_t each = (params.requests + params.connections * params.pipeline - 1) /
+                             (params.connections * params.pipeline) * params.pipeline;
+  WaitGroup done;
+  std::string accept_failure;
+  const std::size_t batch_bytes = params.message_bytes * params.pipeline;
+  if (real) {
+    done.add(1);
+    go([&, listener = *listener] {
+      for (std::uint64_t i = 0; i < params.connections; ++i) {
+        auto conn = listener.accept();
+        if (!conn) {
+          accept_failure = conn.error().message;
+          break;
+        }
+        done.add(1);
+        go([&done, conn = *conn, batch_bytes] {
+          serve(conn, batch_bytes);
+          conn.close();
+          done.done();
+        });
+      }
+      done.done();
+    });
+  }
+  std::vector<net::Conn> clients;
+  for (std::uint64_t i = 0; i < params.connections; ++i) {
+    auto conn = net::dial(listener->address());
+    if (!conn) {
+      listener->close();
+      for (const auto& made : clients) made.close();
+      done.wait();
+      return report.check("dial", false, conn.error().message);
+    }
+    clients.push_back(*conn);
+  }
+  std::vector<ClientResult> results(params.connections);
+  const std::int64_t began = now_ns();
+  for (std::uint64_t i = 0; i < params.connections; ++i) {
+    done.add(1);
+    go([&, i] {
+      play(clients[i], i, each, params, real, results[i]);
+      clients[i].close();
+      done.done();
+    });
+  }
+  done.wait();
+  const std::int64_t elapsed = now_ns() - began;
+  listener->close();
+
+  ClientResult all;
+  for (const auto& result : results) {
+    all.latency += result.latency;
+    all.round_trips += result.round_trips;
+    all.wrong_bytes += result.wrong_bytes;
+    if (!result.failure.empty()) all.failure = result.failure;
+  }
+  report.throughput(static_cast<double>(all.round_trips), elapsed, "round trips/s");
+  report.histogram("latency", "ns", std::move(all.latency));
+  report.check_equal("round trips", all.round_trips, each * params.connections);
+  report.check_equal("wrong bytes", all.wrong_bytes, std::uint64_t{0});
+  report.check("connections", all.failure.empty() && accept_failure.empty(), all.failure + accept_failure);
+}
+
+}  // namespace
+
+WorkloadEntry echo() {
+  return make_workload<Params>(
+      {.name = "echo", .summary = "Clients and an echo server in one process over loopback TCP."}, run);
+}
+
+}  // namespace gearbox::workloads
