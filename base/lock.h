@@ -4,7 +4,7 @@
 //           preempted by the kernel (there are as few as two cores), so a waiter spins briefly and then yields its time slice.
 // Mutex     three states on a futex: free, held, held with sleepers. For sections that may make a system call.
 //
-// Neither may be held across a goroutine switch, except where the switch itself releases it (runtime/sched.h, park()): then
+// Neither may be held across a goroutine switch, except where the switch itself releases it (Runtime::park): then
 // the release runs on the same thread. Neither is recursive.
 #pragma once
 

@@ -1,7 +1,7 @@
 // The current G, M and P of the calling thread.
 //
-// A goroutine moves between threads, and a compiler may keep the address of a thread_local in a register across the move (PITFALLS: "TLS
-// address caching"). So each is read by one volatile asm that loads relative to %fs; neither the address nor the M or P may be
+// A goroutine moves between threads, and a compiler may keep the address of a thread_local in a register across the move (a well-known trap of stackful
+// coroutines). So each is read by one volatile asm that loads relative to %fs; neither the address nor the M or P may be
 // kept across anything that can park. All are null on threads that are no Ms; g is null while an M runs on its own stack.
 #pragma once
 

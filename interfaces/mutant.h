@@ -1,5 +1,5 @@
 // Mutants: deliberate bugs, compiled only into `checked` builds and chosen by a test, to show that the tests would notice.
-// `GEARBOX_MUTANT(kDropInsertionBarrier)` is true when that bug is planted; in release builds it is the constant false.
+// `GEARBOX_MUTANT(kDropDeletionBarrier)` is true when that bug is planted; in release builds it is the constant false.
 #pragma once
 
 #include <atomic>

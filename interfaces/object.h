@@ -39,7 +39,7 @@ struct TypeDesc {
   std::uint32_t ref_count = 0;               // Refs in one element; 0: never scanned
   const std::uint32_t* ref_offsets = nullptr;  // byte offsets of the Refs, ascending
   bool array = false;                        // the object is a row of elements up to the end of its cell (the rest of a cell is zero)
-  // The window of the allocation caches that serves this type (interfaces/heap.h), given out on first use: 0 = not yet.
+  // The window of the allocation caches that serves this type (interfaces/processor.h), given out on first use: 0 = not yet.
   mutable std::atomic<std::uint32_t> window{0};
 };
 

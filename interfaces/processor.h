@@ -87,7 +87,7 @@ struct alignas(128) P {
   Collector* collector = nullptr;
   const Heap* heap = nullptr;
   std::atomic<PStatus> status{PStatus::kIdle};
-  std::uint32_t schedule_tick = 0;          // counts picks; read by sysmon without a lock
+  std::uint32_t schedule_tick = 0;          // counts picks; owner only
   void* scheduler_data = nullptr;           // the policy's own
   WriteBuffer write_buffer;
   AllocCache cache;

@@ -27,7 +27,7 @@ constexpr std::size_t kHeapAlignment = std::size_t{32} << 20;
 
 class BootTrace {
  public:
-  explicit BootTrace(bool on) : on_(on), began_(os::monotonic_ns()), last_(began_) {}
+  BootTrace(bool on, std::int64_t began) : on_(on), began_(began), last_(os::monotonic_ns()) {}
   void step(std::string_view what) {
     if (!on_) return;
     const std::int64_t now = os::monotonic_ns();
@@ -72,10 +72,12 @@ Result<std::unique_ptr<Runtime>> Runtime::create(const RuntimeOptions& given, co
   RuntimeOptions options = given;
   if (options.procs == 0) options.procs = static_cast<std::uint64_t>(os::online_cpus());
   if (options.procs > kMaxPs) options.procs = kMaxPs;
-  BootTrace trace(options.trace);
+  const std::int64_t began = os::monotonic_ns();
+  BootTrace trace(options.trace, began);
   auto guard = choose_guard(options.guard);
   if (!guard) return guard.error();
   std::unique_ptr<Runtime> runtime(new Runtime(options, *guard));
+  runtime->boot_began_ns_ = began;
   trace.step(fmt::format("entry: {} Ps, stacks of {} KiB, guard pages by {}", options.procs, options.stack_kib,
                          *guard == Stacks::Guard::kInstall ? "MADV_GUARD_INSTALL" : (*guard == Stacks::Guard::kMprotect ? "mprotect" : "nothing")));
 
@@ -133,7 +135,7 @@ Result<std::unique_ptr<Runtime>> Runtime::create(const RuntimeOptions& given, co
 }
 
 RunStats Runtime::run(std::function<void()> main) {
-  BootTrace trace(options_.trace);
+  BootTrace trace(options_.trace, boot_began_ns_);
   main_ = std::move(main);
   Machine* m = new_machine(true);
   m->thread = pthread_self();

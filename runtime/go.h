@@ -55,7 +55,7 @@ inline void gosched() { current_runtime().gosched(Why::kYielded); }
 // From here to unlock_os_thread() this goroutine runs on its present thread only, and that thread runs nothing else. Not counted: one unlock ends it.
 void lock_os_thread();
 void unlock_os_thread();
-// A trace of this goroutine, or of all that wait, as text for people.
+// A trace of this goroutine, as text for people.
 std::string stack();
 inline std::uint64_t goroutine_id() { return current_g()->id; }
 

@@ -88,7 +88,7 @@ MemStats read_mem_stats() {
   MemStats stats;
   stats.heap_live = runtime.heap().live_bytes.load(std::memory_order_relaxed);
   stats.heap_in_use = runtime.heap().in_use_bytes.load(std::memory_order_relaxed);
-  for (PId i = 0; i < runtime.p_count(); ++i) stats.total_allocated += runtime.p(i).cache.allocated_bytes;
+  stats.total_allocated = runtime.total_allocated_bytes();
   const CollectorStats collector = runtime.collector().stats();
   stats.cycles = collector.cycles;
   stats.pauses = collector.pause_ns.count();
@@ -99,8 +99,9 @@ MemStats read_mem_stats() {
 
 void set_finalizer_erased(void* object, std::function<void(void*)> f) {
   Runtime& runtime = current_runtime();
-  GEARBOX_REQUIRE(find_object(runtime.heap(), reinterpret_cast<std::uintptr_t>(object)).payload == reinterpret_cast<std::uintptr_t>(object),
-                  "set_finalizer: {} is not the start of a heap object", object);
+  // Not "the start of": two tiny objects share a cell, and their finalizers run when both are unreachable.
+  GEARBOX_REQUIRE(static_cast<bool>(find_object(runtime.heap(), reinterpret_cast<std::uintptr_t>(object))),
+                  "set_finalizer: {} is not on the collected heap", object);
   runtime.finalizers_->set(runtime, object, std::move(f));
 }
 

@@ -242,7 +242,7 @@ void* Runtime::machine_entry(void* machine) {
 
 void Runtime::wake_machine(Machine* m) {
   // One of the two is where it sleeps; which one is decided under the lock when it lies down, and a wake of the other is remembered harmlessly.
-  m->wake_word.fetch_add(1, std::memory_order_release);  // partner: sleep_plain()
+  m->wake_word.fetch_add(1, std::memory_order_release);  // partner: idle(), sleep_locked()
   if (m->sleeps_in_poller.load(std::memory_order_relaxed))
     poller_->wake(lane_owner_ ? m->id : 0);
   else
@@ -265,7 +265,7 @@ bool Runtime::nothing_can_happen() {
   if (asleep != machines_.size()) return false;
   if (blocked_calls_.load(std::memory_order_relaxed) != 0 || io_waiters_.load(std::memory_order_relaxed) != 0 || earliest_timer() != 0)
     return false;
-  return !scheduler_->has_runnable() && user_goroutines_.load(std::memory_order_relaxed) > 0;
+  return !scheduler_->has_runnable();
 }
 
 // m has no P. Sleeps until it is given one, finds an event, or a timer is due; takes a P if there is something to do with it.

@@ -137,6 +137,7 @@ class Runtime final : public World {
   // ---- timers
   void arm_timer(Timer& t);  // on the current P; on an M or goroutine with a P
   std::int64_t earliest_timer() const noexcept;  // 0: none
+  std::uint64_t total_allocated_bytes() const noexcept;  // by all Ps there ever were; a hint while they run
 
   // ---- changes
   PId set_procs(PId n);      // GOMAXPROCS(n); on a goroutine; returns the former number
@@ -162,15 +163,11 @@ class Runtime final : public World {
 
  private:
   Runtime(const RuntimeOptions& options, Stacks::Guard guard);
-  friend struct SystemMonitor;
-  friend struct SchedulerCore;
-
   // sched.cc
   void leave(Goroutine* g, Machine* m, Processor* p, bool dies);
   void begin_running(Machine* m, Processor* p, Goroutine* g, bool inherit_slice);
   void arrive();
   void machine_loop(Machine* m);
-  bool find_and_run(Machine* m, Processor* p);
   void run_goroutine(Machine* m, Processor* p, Goroutine* g, bool inherit_slice);
   Goroutine* find_work(Processor* p, bool& inherit_slice);
   bool poll_now(Machine* m, Processor* p);
@@ -234,7 +231,7 @@ class Runtime final : public World {
   std::atomic<std::uint32_t> blocked_calls_{0};
   std::atomic<bool> ended_{false};
   std::atomic<std::uint64_t> next_id_{1};
-  std::int64_t stop_began_ns_ = 0;
+  std::int64_t boot_began_ns_ = 0;
 
   SpinLock world_lock_;                    // guards the two below: a lock on which goroutines park
   bool world_taken_ = false;

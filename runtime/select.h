@@ -113,7 +113,7 @@ void select(Cases... cases) {
   constexpr int kCount = (static_cast<int>(!detail::kIsOtherwise<Cases>) + ... + 0);
   std::array<detail::SelectCase*, kCount == 0 ? 1 : kCount> list{};
   int filled = 0;
-  const auto add = [&]<class C>(C& c) {
+  [[maybe_unused]] const auto add = [&]<class C>(C& c) {
     if constexpr (!detail::kIsOtherwise<C>) {
       c.prepare();
       list[static_cast<std::size_t>(filled++)] = &c.base;
@@ -122,7 +122,7 @@ void select(Cases... cases) {
   (add(cases), ...);
   const int chosen = detail::select_cases(list.data(), kCount, !kHasDefault);
   int at = 0;
-  const auto run = [&]<class C>(C& c) {
+  [[maybe_unused]] const auto run = [&]<class C>(C& c) {
     if constexpr (detail::kIsOtherwise<C>) {
       if (chosen < 0) c.f();
     } else if (at++ == chosen) {

@@ -5,7 +5,7 @@
 // one that sysmon woke. Callbacks run on an M's own stack, must be short and must not park: they ready a goroutine or spawn one.
 //
 // Invariants.  T1  heap[i].when <= heap[children of i].when.   T2  timer->index is its place while armed; kUnarmed otherwise.
-//              T3  next_when() is the root's deadline, or 0 when empty (stored with seq_cst: partner Runtime::sleep_in_poller).
+//              T3  next_when() is the root's deadline, or 0 when empty (stored with seq_cst: partner Runtime::idle).
 #pragma once
 
 #include <atomic>

@@ -71,7 +71,6 @@ std::int64_t Runtime::stop_the_world(const char*) {
   {
     Guard<SpinLock> hold(idle_lock_);
     stop_requested_ = true;
-    stop_began_ns_ = began;
     stop_word_.store(0, std::memory_order_relaxed);
     stop_wait_ = p_count() - 1;
     for (PId i = 0; i < p_count(); ++i) {
@@ -199,6 +198,13 @@ void Runtime::set_marking(bool on) {
 void Runtime::visit_finalizer_objects(void (*visit)(void*, void*), void* context) { finalizers_->visit_objects(visit, context); }
 void Runtime::queue_dead_finalizers(bool (*is_dead)(void*, void*), void* context) { finalizers_->queue_dead(is_dead, context); }
 
+std::uint64_t Runtime::total_allocated_bytes() const noexcept {
+  std::uint64_t bytes = 0;
+  for (const auto& p : ps_)
+    if (p != nullptr) bytes += p->cache.allocated_bytes;
+  return bytes;
+}
+
 // ---- GOMAXPROCS
 
 Processor* Runtime::make_processor(PId id) {
@@ -207,6 +213,7 @@ Processor* Runtime::make_processor(PId id) {
   p->id = id;
   p->world = this;
   p->collector = collector_.get();
+  p->heap = &heap_;
   p->random = Random(options_.seed * 1000003 + id);
   p->attention.store(0, std::memory_order_relaxed);
   return p;

@@ -91,8 +91,11 @@ class Gmp final : public Scheduler {
       put_global(g);
       if (why == Why::kYielded && global_length_.load(std::memory_order_relaxed) == 1) return;
     }
-    // partner: give_up(). The exchange or the lock above is a full fence on this machine; the seq_cst loads keep the compiler honest.
-    wake();
+    // partner: give_up(). What was published above must be visible before wake() looks for idle Ps. A read-modify-write instead of a fence: TSan knows it.
+    if (world_.idle_p_count() != 0) [[unlikely]] {
+      spinning_.fetch_add(0, std::memory_order_seq_cst);
+      wake();
+    }
   }
 
   void enqueue_all(GList& list, PId p, Why why) override {
@@ -104,7 +107,7 @@ class Gmp final : public Scheduler {
       global_.append(list);
       global_length_.store(global_.size(), std::memory_order_seq_cst);
     }
-    std::atomic_thread_fence(std::memory_order_seq_cst);  // partner: give_up()
+    spinning_.fetch_add(0, std::memory_order_seq_cst);  // partner: give_up()
     wake();
   }
 
@@ -133,7 +136,7 @@ class Gmp final : public Scheduler {
     Queue& q = *queues_[p];
     for (;;) {
       if (G* g = pick_local(p, inherit_slice)) return g;
-      if (q.spinning || may_spin()) {
+      if (options_.spinning_pct != 0 && (q.spinning || may_spin())) {
         if (!q.spinning) {
           q.spinning = true;
           spinning_.fetch_add(1, std::memory_order_seq_cst);
@@ -377,7 +380,7 @@ class Gmp final : public Scheduler {
     q.spinning = false;  // before p can belong to another M
     world_.prepare_to_park(p);
     if (was_spinning) spinning_.fetch_sub(1, std::memory_order_seq_cst);
-    std::atomic_thread_fence(std::memory_order_seq_cst);  // partner: enqueue(), after it published
+    spinning_.fetch_add(0, std::memory_order_seq_cst);  // partner: enqueue(), after it published
     if (!has_runnable()) return false;
     // If cancel_park says no, another M was given p meanwhile and will search.
     return world_.cancel_park(p);
