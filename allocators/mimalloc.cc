@@ -70,6 +70,7 @@ struct Library {
   decltype(&::mi_manage_os_memory_ex) manage_os_memory_ex;
   decltype(&::mi_heap_new_in_arena) heap_new_in_arena;
   decltype(&::mi_heap_zalloc) heap_zalloc;
+  decltype(&::mi_heap_malloc) heap_malloc;
   decltype(&::mi_free) free;
   decltype(&::mi_collect) collect;
   decltype(&::mi_usable_size) usable_size;
@@ -108,6 +109,7 @@ Status open_library(Pool& pool) {  // lock held
   find(l.manage_os_memory_ex, "mi_manage_os_memory_ex");
   find(l.heap_new_in_arena, "mi_heap_new_in_arena");
   find(l.heap_zalloc, "mi_heap_zalloc");
+  find(l.heap_malloc, "mi_heap_malloc");
   find(l.free, "mi_free");
   find(l.collect, "mi_collect");
   find(l.usable_size, "mi_usable_size");
@@ -182,6 +184,8 @@ class Mimalloc final : public Allocator {
  private:
   void* allocate(P& p, const TypeDesc* type, std::size_t bytes);
   mi_heap_t* heap_of_thread(bool noscan);
+  void* take_block(mi_heap_t* heap, std::size_t bytes);
+  void give_block(void* block);
   void empty(P& p) {
     p.cache.tiny = 0;
     p.cache.tiny_left = 0;
@@ -296,12 +300,32 @@ mi_heap_t* Mimalloc::heap_of_thread(bool noscan) {
   return heap;
 }
 
+#if defined(__SANITIZE_THREAD__)
+// The sanitizer does not see how the library passes a block from one thread to another, and reports the zeroing of a
+// block as a race with its former life. So every free happens before every later allocation here, for the sanitizer
+// only; the zeroing comes after that.
+extern "C" void __tsan_acquire(void*);
+extern "C" void __tsan_release(void*);
+void* Mimalloc::take_block(mi_heap_t* heap, std::size_t bytes) {
+  void* block = pool().library.heap_malloc(heap, bytes);
+  __tsan_acquire(this);
+  return block == nullptr ? nullptr : std::memset(block, 0, bytes);
+}
+void Mimalloc::give_block(void* block) {
+  __tsan_release(this);
+  pool().library.free(block);
+}
+#else
+void* Mimalloc::take_block(mi_heap_t* heap, std::size_t bytes) { return pool().library.heap_zalloc(heap, bytes); }
+void Mimalloc::give_block(void* block) { pool().library.free(block); }
+#endif
+
 void* Mimalloc::allocate(P& p, const TypeDesc* type, std::size_t bytes) {
   const std::size_t need = sizeof(ObjectHeader) + bytes;
   if (heap_->in_use_bytes.load(std::memory_order_relaxed) + need > limit_bytes_) return nullptr;
   mi_heap_t* heap = heap_of_thread(type == nullptr || type->ref_count == 0);
   if (heap == nullptr) return nullptr;
-  void* block = pool().library.heap_zalloc(heap, need);
+  void* block = take_block(heap, need);
   if (block == nullptr) return nullptr;
   const auto cell = reinterpret_cast<std::uintptr_t>(block);
   GEARBOX_INVARIANT(F1, heap_->contains(cell) && cell % kGranule == 0, "the library gave {}", block);
@@ -362,7 +386,6 @@ bool Mimalloc::sweep(P&, std::size_t units) {
 }
 
 void Mimalloc::sweep_chunk(std::size_t chunk) {
-  const Library& library = pool().library;
   std::uint64_t objects = 0, bytes = 0;
   for (std::size_t w = chunk * kChunkWords; w < (chunk + 1) * kChunkWords; ++w) {
     const std::uint64_t started = starts_[w].load(std::memory_order_acquire);  // F2; partner: allocate()
@@ -375,7 +398,7 @@ void Mimalloc::sweep_chunk(std::size_t chunk) {
       const std::size_t need = sizeof(ObjectHeader) + reinterpret_cast<ObjectHeader*>(cell)->bytes;
       if (need > kMaxSmallBytes) set_crossings(cell, need, 0);
       if (kGearboxChecked) std::memset(reinterpret_cast<void*>(cell), kPoison, need);
-      library.free(reinterpret_cast<void*>(cell));
+      give_block(reinterpret_cast<void*>(cell));
       ++objects;
       bytes += need;
     }

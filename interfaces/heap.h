@@ -140,6 +140,7 @@ inline Object find_object(const Heap& heap, std::uintptr_t word) noexcept {
 // while the phase is kMark, so the allocation bit need not be fetched. HOT: most of marking is this.
 [[gnu::always_inline]] inline Object find_referent(const Heap& heap, std::uintptr_t word) noexcept {
   if (!heap.contains(word)) return {};
+  GEARBOX_INVARIANT(referent, find_object(heap, word), "a slot of a reachable object refers to {:#x}, where no object is", word);
   if (heap.find != FindKind::kSpans) [[unlikely]]
     return detail::find_by_start_bits(heap, word);
   // partner: the allocator's releases when it made the span; the word was read with acquire after them
