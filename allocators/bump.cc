@@ -198,7 +198,8 @@ class Bump final : public Allocator {
     const std::size_t pages = (bytes + kHeapPage - 1) / kHeapPage;
     Chunk& chunk = cache.chunk;
     if (chunk.end - chunk.next < pages) {
-      const std::size_t wanted = std::max(pages, options_.chunk_kib * 1024 / kHeapPage);
+      // A small range is not given to one P whole.
+      const std::size_t wanted = std::max(pages, std::min(options_.chunk_kib * 1024 / kHeapPage, pages_ / 64));
       if (std::size_t first = take(wanted); first != kNone) {
         chunk = {first, first + wanted};
       } else if (first = take(pages); first != kNone) {  // the last pages of the range

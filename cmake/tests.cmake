@@ -11,6 +11,7 @@ foreach(room IN LISTS test_rooms)
   if(sources AND IS_DIRECTORY "${CMAKE_SOURCE_DIR}/tests/${room}")
     set(binary "test_${room}")
     add_executable(${binary} ${sources})
+    target_compile_options(${binary} PRIVATE -Wno-dangling-else)  # `if (x) EXPECT_EQ(...)`: gtest's macros hold the else
     if(GEARBOX_PRESET STREQUAL "release")
       target_compile_options(${binary} PRIVATE -O1)  # the tests themselves; what they test keeps its -O3
     endif()

@@ -60,6 +60,23 @@ struct Grey {
   const TypeDesc* type;
 };
 
+// A vector whose push is small enough to be part of the inner loop.
+class GreyStack {
+ public:
+  bool empty() const noexcept { return count_ == 0; }
+  [[gnu::always_inline]] void push(Grey grey) {
+    if (count_ == entries_.size()) [[unlikely]]
+      grow();
+    entries_[count_++] = grey;
+  }
+  Grey pop() noexcept { return entries_[--count_]; }
+
+ private:
+  [[gnu::noinline]] void grow() { entries_.resize(std::max<std::size_t>(4096, 2 * count_)); }
+  std::vector<Grey> entries_;
+  std::size_t count_ = 0;
+};
+
 class Stw final : public Collector {
  public:
   Stw(World& world, const Options& options) : world_(world), options_(options) {}
@@ -108,6 +125,11 @@ class Stw final : public Collector {
   void drain();
   void scan(Grey grey);
   void grey_word(std::uintptr_t word);
+  [[gnu::always_inline]] void grey_slot(std::uintptr_t at) {
+    if (const Object object = find_referent(
+            *heap_, reinterpret_cast<const std::atomic<std::uintptr_t>*>(at)->load(std::memory_order_relaxed)))
+      grey(object);
+  }
   void grey(const Object& object);
   [[gnu::no_sanitize("address", "thread")]] static void look_at_words(void* self, const std::uintptr_t* first,
                                                                       std::size_t count) {
@@ -123,10 +145,21 @@ class Stw final : public Collector {
   std::atomic<bool> sweep_ended_{true};   // finish_sweep() has been called for this cycle
 
   // Used in the pause only.
-  std::vector<Grey> stack_;
+  GreyStack stack_;
   std::uint64_t marked_bytes_ = 0, marked_objects_ = 0;
   CollectorStats stats_;
 };
+
+[[gnu::always_inline]] inline void Stw::grey(const Object& object) {
+  // One marker, so a plain read and write will do where others need a locked one.
+  const std::uint64_t marks = object.mark_word->load(std::memory_order_relaxed);
+  if ((marks & object.mark_bit) != 0) return;
+  object.mark_word->store(marks | object.mark_bit, std::memory_order_relaxed);
+  marked_bytes_ += object.payload + object.payload_bytes - object.cell;
+  ++marked_objects_;
+  if (object.type == nullptr || object.type->ref_count == 0) return;
+  stack_.push({object.payload | (object.type->array ? 1 : 0), object.type});
+}
 
 void Stw::collect(GcReason reason) {
   // Whoever gets the world after us may find that a whole cycle was run since we asked: its pause began after our call,
@@ -226,14 +259,6 @@ void Stw::grey_word(std::uintptr_t word) {
   if (const Object object = find_object(*heap_, word)) grey(object);
 }
 
-void Stw::grey(const Object& object) {
-  if (!object.mark()) return;
-  marked_bytes_ += object.payload + object.payload_bytes - object.cell;
-  ++marked_objects_;
-  if (object.type == nullptr || object.type->ref_count == 0) return;
-  stack_.push_back({object.payload | (object.type->array ? 1 : 0), object.type});
-}
-
 void Stw::drain() {
   // A ring of objects whose first line is on its way; its length covers a cache miss by the scans of the others.
   std::array<Grey, 16> ring;
@@ -241,8 +266,7 @@ void Stw::drain() {
   std::size_t head = 0, count = 0;
   for (;;) {
     while (count < depth && !stack_.empty()) {
-      const Grey next = stack_.back();
-      stack_.pop_back();
+      const Grey next = stack_.pop();
       __builtin_prefetch(reinterpret_cast<const void*>(next.at & ~std::uintptr_t{1}));
       ring[(head + count++) % ring.size()] = next;
     }
@@ -252,8 +276,7 @@ void Stw::drain() {
       --count;
       scan(next);
     } else if (!stack_.empty()) {  // prefetch=0
-      const Grey next = stack_.back();
-      stack_.pop_back();
+      const Grey next = stack_.pop();
       scan(next);
     } else {
       return;
@@ -264,9 +287,7 @@ void Stw::drain() {
 void Stw::scan(Grey grey) {
   const TypeDesc& type = *grey.type;
   if ((grey.at & 1) == 0) {
-    for (std::uint32_t i = 0; i < type.ref_count; ++i)
-      grey_word(reinterpret_cast<const std::atomic<std::uintptr_t>*>(grey.at + type.ref_offsets[i])
-                    ->load(std::memory_order_relaxed));
+    for (std::uint32_t i = 0; i < type.ref_count; ++i) grey_slot(grey.at + type.ref_offsets[i]);
     return;
   }
   std::uintptr_t row = grey.at - 1;
@@ -274,10 +295,8 @@ void Stw::scan(Grey grey) {
   const std::uintptr_t end = object.payload + object.payload_bytes;
   const std::uintptr_t stop = std::min<std::uintptr_t>(end, row + kArrayPieceBytes);
   for (; row + type.bytes <= end && row < stop; row += type.bytes)
-    for (std::uint32_t i = 0; i < type.ref_count; ++i)
-      grey_word(reinterpret_cast<const std::atomic<std::uintptr_t>*>(row + type.ref_offsets[i])
-                    ->load(std::memory_order_relaxed));
-  if (row + type.bytes <= end) stack_.push_back({row | 1, grey.type});
+    for (std::uint32_t i = 0; i < type.ref_count; ++i) grey_slot(row + type.ref_offsets[i]);
+  if (row + type.bytes <= end) stack_.push({row | 1, grey.type});
 }
 
 }  // namespace

@@ -32,6 +32,12 @@ class Allocator {
  public:
   virtual ~Allocator() = default;
 
+  // COLD. Once, before start(). A foreign allocator that must own its range for the life of the process reserves it here: sets heap.base and heap.bytes (at
+  // least as many as were asked for) and returns true; nobody else may unmap it. False: the caller reserves, and releases when the allocator is gone.
+  virtual Result<bool> reserve(Heap& heap) {
+    (void)heap;
+    return false;
+  }
   // COLD. Once, before anything runs. heap.base and heap.bytes are reserved and stay; fills in the tables of `heap`.
   virtual Status start(Heap& heap) = 0;
 

@@ -27,8 +27,8 @@ Object object_at(const Heap& heap, std::uint64_t granule, std::uintptr_t word) n
 
 Object find_by_start_bits(const Heap& heap, std::uintptr_t word) noexcept {
   const std::uint64_t granule = (word - heap.base) / kGranule;
-  // Small and middle objects: the nearest start bit at or below, within 32 KiB plus header and pad.
-  const std::uint64_t reach = (kMaxSmallBytes + 64) / kGranule;
+  // The nearest start bit at or below. Not only small objects: one of up to 64 KiB may cross no boundary of the crossing map.
+  const std::uint64_t reach = kCrossingBytes / kGranule;
   const std::uint64_t lowest = granule > reach ? granule - reach : 0;
   for (std::uint64_t index = granule / 64;; --index) {
     std::uint64_t bits = heap.start_bits[index].load(std::memory_order_acquire);  // partner: publication, release after the header

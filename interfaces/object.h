@@ -24,6 +24,7 @@
 
 #include "base/check.h"
 #include "interfaces/current.h"
+#include "interfaces/mutant.h"
 #include "interfaces/processor.h"
 
 namespace gearbox {
@@ -136,7 +137,7 @@ void write_barrier_full(P& p) noexcept;
 inline void write_barrier(P& p, std::uintptr_t old_value, std::uintptr_t new_value) noexcept {
   WriteBuffer& buffer = p.write_buffer;
   // Entries are raw words; null and non-heap words are dropped at the flush, which looks at each anyway.
-  buffer.entries[buffer.count++] = old_value;
+  if (!GEARBOX_MUTANT(kDropDeletionBarrier)) buffer.entries[buffer.count++] = old_value;
   buffer.entries[buffer.count++] = new_value;
   if (buffer.count >= buffer.limit) [[unlikely]]
     write_barrier_full(p);
@@ -177,6 +178,7 @@ class Ref {
 
   T* load() const noexcept { return slot_.load(std::memory_order_relaxed); }
   void store(T* value) noexcept {
+    if (GEARBOX_MUTANT(kStoreBeforeBarrier)) slot_.store(value, std::memory_order_release);
     before_change(value);
     slot_.store(value, std::memory_order_release);  // partner: the marker's acquire load
   }

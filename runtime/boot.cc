@@ -65,7 +65,7 @@ Runtime::Runtime(const RuntimeOptions& options, Stacks::Guard guard)
 }
 
 Runtime::~Runtime() {
-  if (heap_.bytes != 0) os::release(reinterpret_cast<void*>(heap_.base), heap_.bytes);
+  if (owns_heap_range_) os::release(reinterpret_cast<void*>(heap_.base), heap_.bytes);
 }
 
 Result<std::unique_ptr<Runtime>> Runtime::create(const RuntimeOptions& given, const GearSet& gears) {
@@ -81,19 +81,24 @@ Result<std::unique_ptr<Runtime>> Runtime::create(const RuntimeOptions& given, co
 
   Heap& heap = runtime->heap_;
   const std::size_t heap_bytes = (options.heap_mib << 20) / kHeapAlignment * kHeapAlignment;
-  auto range = os::reserve(heap_bytes, kHeapHint, kHeapAlignment);
-  if (!range) range = os::reserve(heap_bytes, 0, kHeapAlignment);  // taken by another runtime of this process: anywhere does
-  if (!range) return Error{"cannot reserve the heap: " + range.error().message, range.error().error_number};
-  heap.base = reinterpret_cast<std::uintptr_t>(*range);
-  heap.bytes = heap_bytes;
-  trace.step(fmt::format("heap range reserved: {} MiB at {:#x}", heap_bytes >> 20, heap.base));
-
   const auto refused = [](std::string_view kind, std::string_view name, const Error& e) {
     return Error{fmt::format("{}={} is not to be had here: {}", kind, name, e.message), e.error_number};
   };
   auto allocator = gears.allocator.make(*runtime, *gears.allocator_options);
   if (!allocator) return refused("allocator", gears.allocator.name, allocator.error());
   runtime->allocator_ = std::move(*allocator);
+  heap.bytes = heap_bytes;
+  auto theirs = runtime->allocator_->reserve(heap);
+  if (!theirs) return refused("allocator", gears.allocator.name, theirs.error());
+  if (!*theirs) {
+    auto range = os::reserve(heap_bytes, kHeapHint, kHeapAlignment);
+    if (!range) range = os::reserve(heap_bytes, 0, kHeapAlignment);  // taken by another runtime of this process: anywhere does
+    if (!range) return Error{"cannot reserve the heap: " + range.error().message, range.error().error_number};
+    heap.base = reinterpret_cast<std::uintptr_t>(*range);
+    runtime->owns_heap_range_ = true;
+  }
+  trace.step(fmt::format("heap range reserved: {} MiB at {:#x}", heap.bytes >> 20, heap.base));
+
   if (auto started = runtime->allocator_->start(heap); !started) return refused("allocator", gears.allocator.name, started.error());
   trace.step(fmt::format("schedinit: allocator {}", gears.allocator.name));
 

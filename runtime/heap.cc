@@ -27,6 +27,13 @@ void* allocate(std::size_t bytes, Get get) {
   }
 }
 
+void* write_header(void* cell, const TypeDesc* type, std::size_t bytes) {
+  auto* header = static_cast<ObjectHeader*>(cell);
+  header->bytes = bytes;
+  header->type.store(type, std::memory_order_release);  // partner: find_in_span()
+  return header + 1;
+}
+
 // One number per type for the whole process: descriptors are static, runtimes are not.
 std::atomic<std::uint32_t> next_typed_window{kTypedWindow};
 
@@ -59,14 +66,13 @@ void* allocate_with_header(const TypeDesc* type, std::size_t bytes) {
     cell = allocate_slow(window, type, bytes);
     if (current_runtime().heap().find == FindKind::kStartBits) return cell;  // the allocator wrote the header and returned the payload
   }
-  auto* header = static_cast<ObjectHeader*>(cell);
-  header->bytes = bytes;
-  header->type.store(type, std::memory_order_release);  // partner: find_in_span()
-  return header + 1;
+  return write_header(cell, type, bytes);
 }
 
 void* allocate_large(const TypeDesc* type, std::size_t bytes) {
-  return allocate(bytes, [&](P& p) { return current_runtime().allocator().allocate_large(p, type, bytes); });
+  void* cell = allocate(bytes, [&](P& p) { return current_runtime().allocator().allocate_large(p, type, bytes); });
+  if (type == nullptr || type->ref_count == 0 || current_runtime().heap().find == FindKind::kStartBits) return cell;
+  return write_header(cell, type, bytes);
 }
 
 void array_too_long(std::size_t count, std::size_t element_bytes) {

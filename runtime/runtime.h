@@ -205,6 +205,7 @@ class Runtime final : public World {
   const RuntimeOptions options_;
   WorldConfig config_;
   Heap heap_;
+  bool owns_heap_range_ = false;  // false: the allocator keeps it (Allocator::reserve)
   Stacks stacks_;
   std::unique_ptr<Scheduler> scheduler_;
   std::unique_ptr<Allocator> allocator_;

@@ -32,141 +32,15 @@
 // objects of each of many types holds
 //             a span a type.
 #include <algorithm>
-#include <bit>
 #include <cstring>
-#include <memory>
-#include <unordered_map>
-#include <vector>
 
-#include "allocators/size_class/page_heap.h"
-#include "allocators/size_class/span_record.h"
+#include "allocators/size_class/state.h"
 #include "base/check.h"
-#include "base/lock.h"
-#include "interfaces/allocator.h"
 #include "interfaces/mutant.h"
-#include "interfaces/processor.h"
 #include "interfaces/registry.h"
-#include "interfaces/world.h"
 
 namespace gearbox::allocators {
-namespace {
-
-using namespace size_class_parts;
-
-constexpr std::uint32_t kLarge = kWindows;        // index of the Central of large objects
-constexpr std::size_t kMaxSpanBytes = 128 << 10;  // the division by multiplication is exact up to here
-constexpr std::size_t kFlushBytes = 16 << 10;     // what a P may have claimed and not yet added to Heap::live_bytes
-constexpr unsigned char kPoison = 0xDB;
-
-struct Options {
-  std::uint64_t claim_bytes = 4096;
-  std::uint64_t span_kib = 8;
-  std::uint64_t sweep_ahead = 8;
-  bool lazy_sweep = true;
-
-  void visit(OptionVisitor& v) {
-    v.field("claim_bytes", claim_bytes, {16, 65536},
-            "Most bytes of cells a P claims at once, in one word of the bitmap; at least one cell.");
-    v.field("span_kib", span_kib, {8, 128},
-            "Smallest span. Larger spans are fetched and swept less often, and hold more unused cells of a rare size.");
-    v.field("sweep_ahead", sweep_ahead, {0, 1024},
-            "Spans of other sizes a P sweeps before it takes fresh pages, while a sweep is under way.");
-    v.field("lazy_sweep", lazy_sweep,
-            "A P that needs cells sweeps spans of their size first. Off: only the collector's own sweep does.");
-  }
-};
-
-// One P's part. Fields belong to the P's owner; the counters are read by stats().
-struct Cache {
-  SpanRecord* span[kWindows] = {};
-  std::uint32_t word[kWindows] = {};  // of the span's bitmap: the next to claim from
-  std::uint64_t unflushed_bytes = 0;
-  std::atomic<std::uint64_t> freed_bytes{0}, freed_objects{0}, spans_swept{0}, spans_made{0};
-};
-
-void add(std::atomic<std::uint64_t>& counter, std::uint64_t n) noexcept {  // one writer, so no locked instruction
-  counter.store(counter.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
-}
-
-struct alignas(64) Central {
-  SpinLock lock;  // guards the three lists
-  SpanList holes, full, unswept;
-  // The layout of its spans, written under the lock by the first refill; cell_bytes 0 until then.
-  std::uint32_t cell_bytes = 0, cell_count = 0, pages = 0, cells_a_claim = 0;
-  CellKind kind = CellKind::kNoscan;
-  const TypeDesc* type = nullptr;
-};
-
-std::uint64_t valid_cells(const SpanRecord& span, std::uint32_t word) noexcept {
-  const std::uint32_t left = span.cell_count - word * 64;
-  return left >= 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << left) - 1;
-}
-
-// Calls f(first bit, length) for each run of ones.
-template <class F>
-void for_each_run(std::uint64_t bits, F&& f) {
-  while (bits != 0) {
-    const int first = std::countr_zero(bits);
-    const int length = std::countr_one(bits >> first);
-    f(first, length);
-    if (first + length >= 64) return;
-    bits &= ~std::uint64_t{0} << (first + length);
-  }
-}
-
-class SizeClass final : public Allocator {
- public:
-  SizeClass(World&, const Options& options) : options_(options) {}
-  ~SizeClass() override {
-    if (page_table_ != nullptr) os::release(page_table_, page_table_bytes_);
-  }
-
-  Status start(Heap& heap) override;
-  void p_added(P& p) override;
-  void p_removed(P& p) override;
-  void* refill(P& p, std::uint32_t window, const TypeDesc* type, std::size_t bytes) override;
-  void* allocate_large(P& p, const TypeDesc* type, std::size_t bytes) override;
-  void begin_mark() override;
-  void begin_sweep() override;
-  bool sweep(P& p, std::size_t units) override;
-  bool sweep_done() const override {
-    return unswept_.load(std::memory_order_acquire) == 0;  // partner: finish_span()
-  }
-  void finish_sweep() override;
-  void enumerate(void (*visit)(void*, const Object&), void* context) override;
-  void release_free_memory() override { page_heap_.release(); }
-  AllocatorStats stats() const override;
-  void counters(CounterVisitor& v) const override;
-  void check() const override;
-
- private:
-  Cache& cache_of(P& p) noexcept { return *static_cast<Cache*>(p.cache.impl); }
-  void lay_out(Central& central, std::uint32_t window, const TypeDesc* type);
-  bool claim(P& p, SpanRecord& span, std::uint32_t& word, Window& window, const Central& central);
-  SpanRecord* next_span(P& p, std::uint32_t window, const TypeDesc* type);
-  SpanRecord* make_span(Cache& cache, const Central& central, std::uint32_t window, std::size_t pages);
-  void publish(SpanRecord& span);
-  std::uint32_t sweep_bitmap(Cache& cache, SpanRecord& span);
-  void finish_span() noexcept { unswept_.fetch_sub(1, std::memory_order_release); }  // partner: sweep_done()
-  SpanRecord* pop_unswept();
-  void file_swept(SpanRecord& span, std::uint32_t live);
-  void free_span(SpanRecord& span);
-  void account(P& p, Cache& cache, std::uint64_t bytes);
-  void flush_account(Cache& cache);
-  void return_cells(P& p, bool lose_black);
-
-  const Options options_;
-  Heap* heap_ = nullptr;
-  std::atomic<Span*>* page_table_ = nullptr;
-  std::size_t page_table_bytes_ = 0;
-  PageHeap page_heap_;
-  SpanRecords records_;
-  Central centrals_[kWindows + 1];
-  std::atomic<std::uint64_t> unswept_{0};
-  std::atomic<std::uint32_t> sweep_cursor_{kWindows + 1};  // Centrals before it have nothing left to sweep
-  std::vector<P*> ps_;                                     // changed only while the world is stopped
-  std::vector<std::unique_ptr<Cache>> caches_;             // of all Ps there ever were, for stats
-};
+namespace size_class_parts {
 
 Status SizeClass::start(Heap& heap) {
   heap_ = &heap;
@@ -520,89 +394,10 @@ void SizeClass::finish_sweep() {
   while (!sweep_done()) os::yield_thread();
 }
 
-// ---- looking
-
-void SizeClass::enumerate(void (*visit)(void*, const Object&), void* context) {
-  std::unordered_map<std::uintptr_t, std::uint64_t>
-      in_windows;  // claimed, not handed out: by the address of the bitmap word's first cell
-  for (P* p : ps_)
-    for (const Window& window : p->cache.windows)
-      if (window.free != 0) in_windows[window.base] = window.free;
-  for (std::size_t page = 0; page < page_heap_.frontier();) {
-    const Span* span = page_table_[page].load(std::memory_order_relaxed);
-    if (span == nullptr) {
-      ++page;
-      continue;
-    }
-    const auto& record = *static_cast<const SpanRecord*>(span);
-    const std::size_t stride = record.cell_count == 1 ? record.bytes : record.cell_bytes;
-    for (std::uint32_t w = 0; w < record.words; ++w) {
-      std::uint64_t bits = record.alloc_bits[w].load(std::memory_order_relaxed);
-      if (auto spare = in_windows.find(record.base + w * 64 * stride); spare != in_windows.end())
-        bits &= ~spare->second;
-      for (; bits != 0; bits &= bits - 1)
-        visit(context, detail::find_in_span(record, record.base + (w * 64 + std::countr_zero(bits)) * stride));
-    }
-    page += record.bytes / kHeapPage;
-  }
-}
-
-AllocatorStats SizeClass::stats() const {
-  AllocatorStats stats;
-  stats.in_use_bytes = heap_->in_use_bytes.load(std::memory_order_relaxed);
-  stats.metadata_bytes = records_.used_bytes() + page_heap_.frontier() * sizeof(page_table_[0]);
-  for (const auto& cache : caches_) {
-    stats.freed_bytes += cache->freed_bytes.load(std::memory_order_relaxed);
-    stats.freed_objects += cache->freed_objects.load(std::memory_order_relaxed);
-  }
-  return stats;
-}
-
-void SizeClass::counters(CounterVisitor& v) const {
-  std::uint64_t swept = 0, made = 0;
-  for (const auto& cache : caches_) {
-    swept += cache->spans_swept.load(std::memory_order_relaxed);
-    made += cache->spans_made.load(std::memory_order_relaxed);
-  }
-  v.counter("spans_made", made, "Spans cut from the page heap.");
-  v.counter("spans_swept", swept, "Spans swept, by refills and by the collector.");
-}
-
-void SizeClass::check() const {
-  page_heap_.check();
-  const bool marks_clear = heap_->phase.load(std::memory_order_relaxed) == GcPhase::kIdle;
-  std::size_t held = 0;
-  for (std::size_t page = 0; page < page_heap_.frontier();) {
-    const auto* span = static_cast<const SpanRecord*>(page_table_[page].load(std::memory_order_relaxed));
-    if (span == nullptr) {
-      ++page;
-      continue;
-    }
-    GEARBOX_REQUIRE(span->base == heap_->base + page * kHeapPage && span->bytes % kHeapPage == 0,
-                    "page {} lies in span {:#x}", page, span->base);
-    for (std::uint32_t w = 0; w < span->words; ++w) {
-      const std::uint64_t allocated = span->alloc_bits[w].load(std::memory_order_relaxed);
-      const std::uint64_t marked = span->mark_bits[w].load(std::memory_order_relaxed);
-      GEARBOX_REQUIRE((allocated & ~valid_cells(*span, w)) == 0, "span {:#x}: bits behind its last cell", span->base);
-      GEARBOX_REQUIRE((marked & ~allocated) == 0, "Z2: span {:#x} word {}: marked cells are not allocated", span->base,
-                      w);
-      GEARBOX_REQUIRE(!marks_clear || marked == 0, "Z3: span {:#x} word {}: marks between two cycles", span->base, w);
-    }
-    held += span->bytes;
-    page += span->bytes / kHeapPage;
-  }
-  GEARBOX_REQUIRE(held == heap_->in_use_bytes.load(std::memory_order_relaxed),
-                  "spans hold {} bytes, the account says {}", held,
-                  heap_->in_use_bytes.load(std::memory_order_relaxed));
-  GEARBOX_REQUIRE(held / kHeapPage + page_heap_.free_pages() == page_heap_.frontier(),
-                  "pages are lost: {} held, {} free, {} in all", held / kHeapPage, page_heap_.free_pages(),
-                  page_heap_.frontier());
-}
-
-}  // namespace
+}  // namespace size_class_parts
 
 AllocatorEntry size_class() {
-  return make_entry<SizeClass, Options>(EntryFacts<AllocatorTraits>{
+  return make_entry<size_class_parts::SizeClass, size_class_parts::Options>(EntryFacts<AllocatorTraits>{
       .name = "size_class",
       .summary = "Spans of equal cells, claimed 64 at a time; the mark bitmap becomes the allocation bitmap (Go's).",
       .traits = {.can_free = true, .native_spans = true, .concurrent_sweep = true},

@@ -23,14 +23,17 @@ void Checkmark::run(World& world) {
   };
   for (std::size_t slot = 0; slot < world.g_slots(); ++slot) {
     G* g = world.g_at(slot);
-    if (g != nullptr && g->status.load(std::memory_order_acquire) != GStatus::kDead) world.visit_stack(g, look, &context);
+    if (g != nullptr && g->status.load(std::memory_order_acquire) != GStatus::kDead)
+      world.visit_stack(g, look, &context);
   }
   context.exact = true;
   for (std::size_t job = 0; job < world.root_jobs(); ++job) world.visit_roots(job, look, &context);
   while (!work_.empty()) {
     const Object object = work_.back();
     work_.pop_back();
-    for_each_slot(object, [&](auto* slot) { found(slot->load(std::memory_order_acquire), object.cell, true); });  // partner: Ref::store()
+    for_each_slot(object, [&](auto* slot) {
+      found(slot->load(std::memory_order_acquire), object.cell, true);
+    });  // partner: Ref::store()
   }
 }
 
@@ -52,8 +55,9 @@ void Checkmark::report(const Object& object, std::uintptr_t parent) const {
     auto up = parents_.find(at);
     at = up != parents_.end() ? up->second : 0;
   }
-  GEARBOX_PANIC("checkmark: reachable and not marked: object {:#x} of {} bytes ({}); path: root -> {}{:#x}", object.cell, object.payload_bytes,
-                object.type != nullptr ? object.type->name : "no references", path, object.cell);
+  GEARBOX_PANIC("checkmark: reachable and not marked: object {:#x} of {} bytes ({}); path: root -> {}{:#x}",
+                object.cell, object.payload_bytes, object.type != nullptr ? object.type->name : "no references", path,
+                object.cell);
 }
 
 }  // namespace gearbox::collectors::concurrent_parts

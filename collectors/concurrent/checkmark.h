@@ -1,8 +1,10 @@
-// Checkmark: after a concurrent mark, with the world stopped, walk everything reachable again, with a set of its own, and die at the first object that
-// the mark has missed. For tests and for `checkmark=on`; the pause is as long as a full trace.
+// Checkmark: after a concurrent mark, with the world stopped, walk everything reachable again, with a set of its own,
+// and die at the first object that the mark has missed. For tests and for `checkmark=on`; the pause is as long as a
+// full trace.
 //
-// Heap slots and Roots are exact, and must lead to marked objects only. A goroutine's stack is not: a dead word that was below the stack pointer when
-// the stack was scanned may lie in a frame now and point to garbage. So a stack word that leads to an unmarked object proves nothing and is passed over.
+// Heap slots and Roots are exact, and must lead to marked objects only. A goroutine's stack is not: a dead word that
+// was below the stack pointer when the stack was scanned may lie in a frame now and point to garbage. So a stack word
+// that leads to an unmarked object proves nothing and is passed over.
 #pragma once
 
 #include <cstdint>

@@ -1,7 +1,8 @@
 // Grey objects: marked, not yet scanned; in chunks that pass between markers.
 //
-// A marker owns one chunk at a time and works on it without any lock. Full chunks go to the pool, and what is left at the end of any piece of work goes
-// there too: so outside such a piece no grey object is hidden in a P, and the end of marking needs to ask only the pool and the write buffers.
+// A marker owns one chunk at a time and works on it without any lock. Full chunks go to the pool, and what is left at
+// the end of any piece of work goes there too: so outside such a piece no grey object is hidden in a P, and the end of
+// marking needs to ask only the pool and the write buffers.
 #pragma once
 
 #include <atomic>
@@ -51,8 +52,8 @@ class GreyPool {
     Guard<SpinLock> hold(lock_);
     link(chunk);
   }
-  // What is in chunk joins the newest one of the pool where it fits, so that many small pieces of work do not make many small chunks. Returns the
-  // chunk, empty, or null when it was taken.
+  // What is in chunk joins the newest one of the pool where it fits, so that many small pieces of work do not make many
+  // small chunks. Returns the chunk, empty, or null when it was taken.
   Chunk* put_rest(Chunk* chunk) noexcept {
     Guard<SpinLock> hold(lock_);
     if (full_ != nullptr && full_->count + chunk->count <= Chunk::kCapacity) {

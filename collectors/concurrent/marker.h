@@ -1,7 +1,8 @@
 // Marker: the inner loop of marking, for workers, assists, write buffers and stack scans alike.
 //
-// Made for one piece of work that reaches no safepoint: it takes a chunk, greys and scans, and its destructor gives what is left to the pool. While one lives, it is
-// counted in Marking::active, so that "pool empty and nobody active" means that marking has run dry.
+// Made for one piece of work that reaches no safepoint: it takes a chunk, greys and scans, and its destructor gives
+// what is left to the pool. While one lives, it is counted in Marking::active, so that "pool empty and nobody active"
+// means that marking has run dry.
 #pragma once
 
 #include <algorithm>
@@ -15,7 +16,8 @@
 
 namespace gearbox::collectors::concurrent_parts {
 
-inline constexpr std::size_t kArrayPieceBytes = 64 << 10;  // of an array, scanned at once; the rest goes back as one entry
+inline constexpr std::size_t kArrayPieceBytes = 64
+                                                << 10;  // of an array, scanned at once; the rest goes back as one entry
 inline constexpr std::size_t kRing = 16;
 
 // What all markers of a cycle share.
@@ -50,7 +52,7 @@ class Marker {
     if (!marking_.heap->contains(word)) return;
     if (const Object object = find_object(*marking_.heap, word)) grey(object);
   }
-  void grey(const Object& object) {
+  [[gnu::always_inline]] void grey(const Object& object) {
     if (!object.mark()) return;
     marked_bytes_ += object.payload + object.payload_bytes - object.cell;
     ++marked_objects_;
@@ -58,20 +60,29 @@ class Marker {
     push({object.payload | (object.type->array ? 1 : 0), object.type});
   }
   // Stacks and roots: words that may change while we read them (roots), of frames that may hold anything (stacks).
-  [[gnu::no_sanitize("address", "thread")]] static void look_at_words(void* self, const std::uintptr_t* first, std::size_t count) {
+  [[gnu::no_sanitize("address", "thread")]] static void look_at_words(void* self, const std::uintptr_t* first,
+                                                                      std::size_t count) {
     for (std::size_t i = 0; i < count; ++i) {
       const std::uintptr_t word = *static_cast<const volatile std::uintptr_t*>(first + i);
       static_cast<Marker*>(self)->grey_word(word);
     }
   }
 
-  // Scans until nothing is left here or in the pool (false), or `bytes` more were marked or p is wanted elsewhere (true). HOT.
+  // Scans until nothing is left here or in the pool (false), or `bytes` more were marked or p is wanted elsewhere
+  // (true). HOT.
   bool drain(const P& p, std::uint64_t bytes);
   std::uint64_t marked_bytes() const noexcept { return marked_bytes_; }
   bool empty() const noexcept { return chunk_ == nullptr || chunk_->count == 0; }
 
  private:
-  void push(Grey grey) {
+  [[gnu::always_inline]] void push(Grey grey) {
+    if (chunk_ != nullptr && chunk_->count != Chunk::kCapacity) [[likely]] {
+      chunk_->entries[chunk_->count++] = grey;
+      return;
+    }
+    push_slow(grey);
+  }
+  [[gnu::noinline]] void push_slow(Grey grey) {
     if (chunk_ == nullptr) {
       chunk_ = marking_.pool.spare();
     } else if (chunk_->count == Chunk::kCapacity) {
@@ -140,9 +151,11 @@ inline void Marker::share() {
 
 inline void Marker::scan(Grey grey) {
   const TypeDesc& type = *grey.type;
-  auto look = [this](std::uintptr_t slot) {
+  auto look = [this](std::uintptr_t slot) __attribute__((always_inline)) {
     // partner: Ref's release store; carries the contents of a new object
-    grey_word(reinterpret_cast<const std::atomic<std::uintptr_t>*>(slot)->load(std::memory_order_acquire));
+    const std::uintptr_t word =
+        reinterpret_cast<const std::atomic<std::uintptr_t>*>(slot)->load(std::memory_order_acquire);
+    if (const Object object = find_referent(*marking_.heap, word)) this->grey(object);
   };
   if ((grey.at & 1) == 0) {
     for (std::uint32_t i = 0; i < type.ref_count; ++i) look(grey.at + type.ref_offsets[i]);

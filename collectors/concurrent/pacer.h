@@ -1,7 +1,8 @@
 // Pacer: when to begin a cycle, and how much a mutator owes for what it allocates while one runs.
 //
-// The goal is the heap size at which marking should have ended: what the last cycle left, plus gogc percent. A cycle begins early enough that mutators, going on as in the
-// last cycle, reach the goal when it ends; if they are faster, assists make them mark in proportion to what they allocate.
+// The goal is the heap size at which marking should have ended: what the last cycle left, plus gogc percent. A cycle
+// begins early enough that mutators, going on as in the last cycle, reach the goal when it ends; if they are faster,
+// assists make them mark in proportion to what they allocate.
 #pragma once
 
 #include <algorithm>
@@ -12,7 +13,9 @@ namespace gearbox::collectors::concurrent_parts {
 
 class Pacer {
  public:
-  Pacer(std::uint64_t gogc, std::uint64_t min_heap_bytes) : gogc_(gogc), min_heap_(min_heap_bytes / 100 * gogc) { after_mark(0, 0); }
+  Pacer(std::uint64_t gogc, std::uint64_t min_heap_bytes) : gogc_(gogc), min_heap_(min_heap_bytes / 100 * gogc) {
+    after_mark(0, 0);
+  }
 
   // World stopped. live: what survives, objects born black included. born: bytes allocated while marking.
   void after_mark(std::uint64_t live, std::uint64_t born) noexcept {
@@ -23,7 +26,8 @@ class Pacer {
     }
     const std::uint64_t goal = std::max(min_heap_, live + live / 100 * gogc_);
     const std::uint64_t room = goal - live;
-    // The runway: what was allocated during the last mark and a little more, within limits, since one cycle says little about the next.
+    // The runway: what was allocated during the last mark and a little more, within limits, since one cycle says little
+    // about the next.
     const std::uint64_t runway = std::clamp(born + born / 8, room / 16, room / 2);
     last_live_ = live;
     goal_.store(goal, std::memory_order_relaxed);
@@ -33,7 +37,8 @@ class Pacer {
   void before_mark(std::uint64_t live) noexcept {
     const std::uint64_t goal = goal_.load(std::memory_order_relaxed);
     const std::uint64_t work = std::max<std::uint64_t>(std::min(live, last_live_ + last_live_ / 8), 1 << 20);
-    const std::uint64_t room = goal > live ? std::max<std::uint64_t>(goal - live, live / 16 + 1) : live / 16 + 1;  // too late: mark fast
+    const std::uint64_t room =
+        goal > live ? std::max<std::uint64_t>(goal - live, live / 16 + 1) : live / 16 + 1;  // too late: mark fast
     work_per_byte_ = static_cast<double>(work) / static_cast<double>(room);
   }
   std::uint64_t trigger() const noexcept { return trigger_.load(std::memory_order_relaxed); }

@@ -60,16 +60,11 @@ class MockWorld final : public World {
     for (auto& g : gs_)
       if (g->thread.joinable()) g->thread.join();
     allocator_.reset();
-    if (heap_.base != 0) os::release(reinterpret_cast<void*>(heap_.base), heap_.bytes);
+    if (own_range_) os::release(reinterpret_cast<void*>(heap_.base), heap_.bytes);
   }
 
   // Makes both gears. The error of a gear that this machine refuses comes back.
   Status start() {
-    constexpr std::size_t kAlignment = 32 << 20;
-    heap_.bytes = settings_.heap_mib << 20;
-    Result<void*> range = os::reserve(heap_.bytes, 0, kAlignment);
-    if (!range) return range.error();
-    heap_.base = reinterpret_cast<std::uintptr_t>(*range);
     for (AllocatorEntry& entry : all_allocators()) {
       if (entry.name != settings_.allocator) continue;
       auto options = entry.make_options();
@@ -88,6 +83,15 @@ class MockWorld final : public World {
     }
     GEARBOX_REQUIRE(allocator_ != nullptr && collector_ != nullptr, "no such gear: {} or {}", settings_.allocator,
                     settings_.collector);
+    heap_.bytes = settings_.heap_mib << 20;
+    Result<bool> theirs = allocator_->reserve(heap_);
+    if (!theirs) return theirs.error();
+    if (!*theirs) {
+      Result<void*> range = os::reserve(heap_.bytes, 0, os::kPageBytes);
+      if (!range) return range.error();
+      heap_.base = reinterpret_cast<std::uintptr_t>(*range);
+      own_range_ = true;
+    }
     if (Status ok = allocator_->start(heap_); !ok) return ok;
     collector_->start(heap_, *allocator_);
     return Ok{};
@@ -277,6 +281,7 @@ class MockWorld final : public World {
     g->p.id = static_cast<PId>(gs_.size() - 1);
     g->p.world = this;
     g->p.collector = collector_.get();
+    g->p.heap = &heap_;
     g->p.write_buffer.limit = settings_.write_buffer_limit;
     g->p.m = &g->own_m;
     g->own_m.id = g->p.id;
@@ -320,6 +325,7 @@ class MockWorld final : public World {
 
   const MockConfig settings_;
   Heap heap_;
+  bool own_range_ = false;
   std::unique_ptr<Allocator> allocator_;
   std::unique_ptr<Collector> collector_;
   std::mutex lock_;  // guards who runs

@@ -1,0 +1,421 @@
+// mimalloc: a production allocator under the collector, confined to the heap's range; every object has a header and a
+// start bit.
+//
+// Idea.       The control experiment for size_class: what do thread-local free lists, a page-wise layout and a purge
+// policy made by others do for a collected heap,
+//             and what does a collector cost that must free each dead object by itself? The library (Debian's 2.0.9) is
+//             opened, never linked: linked, it would take malloc over in every combination.
+// Structure.  The range is an exclusive arena of the library. Each M has heaps of its own in it (the library lets only
+// the thread that made a heap allocate
+//             from it). refill() returns one object, published by a start bit; windows stay empty. Sweep goes over
+//             start & ~mark, chunk by chunk.
+// Invariants. F1  A start bit is set after header and zeroes, and after the mark bit while a cycle runs; it is cleared
+// before the block is freed.
+//             F2  Until the sweep has ended objects are born marked; a sweeper that sees a start bit sees the mark that
+//             came before it. F3  Mark bits are not cleared inside a sweep. There are two bitmaps: a mark begins on the
+//             one that the last sweep's end has cleared. F4  Nothing is freed or purged in kMark.
+// Threads.    refill, allocate_large: an M with a P. sweep: the same, several at once, chunks from a shared counter. A
+// block may be freed by another
+//             thread than made it: the library's delayed list takes it.
+// Process.    The library's state belongs to the process: an arena can never be removed, and there are at most 64. So
+// ranges are kept in a pool and
+//             used again by later instances (reserve()); this is the one place in the gears where state outlives the
+//             object. A destroyed instance frees all its blocks, so that segments its threads have abandoned are
+//             reclaimed empty.
+// Rejected.   mi_heap_visit_blocks for the sweep: it mutates the heap and reports blocks that another thread has freed
+// already. Cost.       An atomic or an object for its start bit (two while marking), and 6 to 11 ns a dead object in
+// the sweep. Weak spot.  Segments of 32 MiB, each one M's: the range is reserved far larger than the limit asked for,
+// and the limit is counted in bytes.
+#include <dlfcn.h>
+#include <mimalloc.h>
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "base/check.h"
+#include "base/lock.h"
+#include "base/os/memory.h"
+#include "interfaces/allocator.h"
+#include "interfaces/current.h"
+#include "interfaces/mutant.h"
+#include "interfaces/processor.h"
+#include "interfaces/registry.h"
+#include "interfaces/world.h"
+
+namespace gearbox::allocators {
+namespace {
+
+struct Options {
+  bool segregate = true;
+
+  void visit(OptionVisitor& v) {
+    v.field("segregate", segregate, "Two heaps an M, one for objects without references.");
+  }
+};
+
+constexpr std::size_t kSegmentBytes = 32 << 20;
+constexpr std::size_t kLeastRange = std::size_t{4} << 30;
+constexpr std::size_t kChunkBytes = 1 << 20;  // the unit of sweeping and clearing
+constexpr std::size_t kChunkWords = kChunkBytes / kGranule / 64;
+constexpr std::size_t kCrossingBytes = 65536;
+constexpr std::size_t kFlushBytes = 16 << 10;
+constexpr unsigned char kPoison = 0xDB;
+
+// The library's entry points that are used. One for the process.
+struct Library {
+  decltype(&::mi_manage_os_memory_ex) manage_os_memory_ex;
+  decltype(&::mi_heap_new_in_arena) heap_new_in_arena;
+  decltype(&::mi_heap_zalloc) heap_zalloc;
+  decltype(&::mi_free) free;
+  decltype(&::mi_collect) collect;
+  decltype(&::mi_usable_size) usable_size;
+  decltype(&::mi_option_set) option_set;
+};
+struct Range {
+  std::uintptr_t base;
+  std::size_t bytes;
+  mi_arena_id_t arena;
+  bool taken;
+};
+struct Pool {
+  std::mutex lock;
+  Library library{};
+  bool open = false;
+  std::vector<Range> ranges;
+};
+Pool& pool() {
+  static Pool* const the = new Pool;  // see "Process"; never destroyed, threads may end after main
+  return *the;
+}
+
+Status open_library(Pool& pool) {  // lock held
+  if (pool.open) return Ok{};
+  void* handle = ::dlopen("libmimalloc.so.2", RTLD_NOW | RTLD_LOCAL);
+  if (handle == nullptr)
+    return Error{
+        fmt::format("allocator=mimalloc needs libmimalloc.so.2 (Debian package libmimalloc2.0): {}", ::dlerror()), 0};
+  const char* missing = nullptr;
+  auto find = [&](auto& function, const char* name) {
+    void* symbol = ::dlsym(handle, name);
+    if (symbol == nullptr) missing = name;
+    function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(symbol);
+  };
+  Library& l = pool.library;
+  find(l.manage_os_memory_ex, "mi_manage_os_memory_ex");
+  find(l.heap_new_in_arena, "mi_heap_new_in_arena");
+  find(l.heap_zalloc, "mi_heap_zalloc");
+  find(l.free, "mi_free");
+  find(l.collect, "mi_collect");
+  find(l.usable_size, "mi_usable_size");
+  find(l.option_set, "mi_option_set");
+  if (missing != nullptr)
+    return Error{
+        fmt::format("allocator=mimalloc: libmimalloc.so.2 has no {}; version 2.0.9 or later of 2.x is needed", missing),
+        0};
+  l.option_set(mi_option_allow_decommit, 0);  // F4: nothing is given back behind the collector's back
+  l.option_set(mi_option_page_reset, 0);
+  l.option_set(mi_option_show_errors, 0);  // a full arena is an answer, not a message
+  l.option_set(mi_option_max_warnings, 0);
+  pool.open = true;
+  return Ok{};
+}
+
+struct Cache {  // one P's
+  std::uint64_t unflushed_bytes = 0;
+};
+struct ThreadHeaps {  // one M's
+  mi_heap_t* scanned = nullptr;
+  mi_heap_t* noscan = nullptr;
+};
+
+class Mimalloc final : public Allocator {
+ public:
+  Mimalloc(World&, const Options& options) : options_(options) {}
+  ~Mimalloc() override;
+
+  Result<bool> reserve(Heap& heap) override;
+  Status start(Heap& heap) override;
+  void p_added(P& p) override {
+    caches_.push_back(std::make_unique<Cache>());
+    p.cache.impl = caches_.back().get();
+    ps_.push_back(&p);
+  }
+  void p_removed(P& p) override {
+    flush_account(p);
+    ps_.erase(std::find(ps_.begin(), ps_.end(), &p));
+    p.cache.impl = nullptr;
+  }
+  void* refill(P& p, std::uint32_t window, const TypeDesc* type, std::size_t bytes) override {
+    return allocate(p, window < kHeaderWindow ? nullptr : type, bytes);
+  }
+  void* allocate_large(P& p, const TypeDesc* type, std::size_t bytes) override { return allocate(p, type, bytes); }
+  void begin_mark() override {
+    for (P* p : ps_) empty(*p);
+    if (!GEARBOX_MUTANT(kClearMarksInSweep)) active_ ^= 1;  // F3
+    heap_->mark_bits = marks_[active_];
+  }
+  void begin_sweep() override {
+    for (P* p : ps_) empty(*p);
+    next_chunk_.store(0, std::memory_order_relaxed);  // the world's restart publishes it
+    done_.store(false, std::memory_order_relaxed);
+  }
+  bool sweep(P& p, std::size_t units) override;
+  bool sweep_done() const override { return done_.load(std::memory_order_acquire); }  // partner: finish_sweep()
+  void finish_sweep() override;
+  void enumerate(void (*visit)(void*, const Object&), void* context) override {
+    for_each_start([&](std::uintptr_t cell) { visit(context, find_object(*heap_, cell)); });
+  }
+  void release_free_memory() override {
+    pool().library.collect(true);
+  }  // of this thread's heaps; others' when they next collect
+  AllocatorStats stats() const override {
+    return {.in_use_bytes = heap_->in_use_bytes.load(std::memory_order_relaxed),
+            .metadata_bytes = table_bytes_,
+            .freed_bytes = freed_bytes_.load(std::memory_order_relaxed),
+            .freed_objects = freed_objects_.load(std::memory_order_relaxed)};
+  }
+
+ private:
+  void* allocate(P& p, const TypeDesc* type, std::size_t bytes);
+  mi_heap_t* heap_of_thread(bool noscan);
+  void empty(P& p) {
+    p.cache.tiny = 0;
+    p.cache.tiny_left = 0;
+    flush_account(p);
+  }
+  void flush_account(P& p);
+  void set_crossings(std::uintptr_t cell, std::size_t bytes, std::uint64_t value);
+  void sweep_chunk(std::size_t chunk);
+  template <class F>
+  void for_each_start(F&& f);
+  Result<void*> table(std::size_t bytes) {
+    bytes = (bytes + os::kPageBytes - 1) / os::kPageBytes * os::kPageBytes;
+    Result<void*> memory = os::reserve(bytes, 0, os::kPageBytes);
+    if (memory) tables_.push_back({*memory, bytes});
+    return memory;
+  }
+
+  const Options options_;
+  Heap* heap_ = nullptr;
+  std::uintptr_t base_ = 0;  // of the range, while this instance holds it
+  std::size_t bytes_ = 0, limit_bytes_ = 0, chunks_ = 0, table_bytes_ = 0;
+  mi_arena_id_t arena_ = 0;
+  std::vector<std::pair<void*, std::size_t>> tables_;
+  std::atomic<std::uint64_t>* starts_ = nullptr;
+  std::atomic<std::uint64_t>* marks_[2] = {};
+  std::atomic<std::uint64_t>* crossing_ = nullptr;
+  std::atomic<std::uint8_t>* touched_ = nullptr;  // by chunk: was there ever a start bit
+  std::uint32_t active_ = 0;
+  std::atomic<std::size_t> next_chunk_{0};
+  std::atomic<std::uint32_t> sweeping_{0};
+  std::atomic<bool> done_{true};
+  std::atomic<std::uint64_t> freed_bytes_{0}, freed_objects_{0};
+  std::vector<P*> ps_;
+  std::vector<std::unique_ptr<Cache>> caches_;
+  std::mutex threads_lock_;
+  std::vector<std::unique_ptr<ThreadHeaps>> threads_;
+};
+
+Result<bool> Mimalloc::reserve(Heap& heap) {
+  Pool& the = pool();
+  std::lock_guard hold(the.lock);
+  if (Status ok = open_library(the); !ok) return ok.error();
+  limit_bytes_ = heap.bytes;
+  const std::size_t bytes = (std::max(heap.bytes, kLeastRange) + kSegmentBytes - 1) / kSegmentBytes * kSegmentBytes;
+  Range* range = nullptr;
+  for (Range& r : the.ranges)
+    if (!r.taken && r.bytes == bytes) range = &r;
+  if (range == nullptr) {
+    Result<void*> memory = os::reserve(bytes, 0, kSegmentBytes);
+    if (!memory) return memory.error();
+    mi_arena_id_t arena = 0;
+    if (!the.library.manage_os_memory_ex(*memory, bytes, true, false, true, -1, true, &arena)) {
+      os::release(*memory, bytes);
+      return Error{
+          fmt::format(
+              "allocator=mimalloc: the library takes no further arena of {} MiB (it has {}; one process can have 64)",
+              bytes >> 20, the.ranges.size()),
+          0};
+    }
+    the.ranges.push_back({reinterpret_cast<std::uintptr_t>(*memory), bytes, arena, false});
+    range = &the.ranges.back();
+  }
+  range->taken = true;
+  arena_ = range->arena;
+  heap.base = base_ = range->base;
+  heap.bytes = bytes_ = bytes;
+  return true;
+}
+
+Status Mimalloc::start(Heap& heap) {
+  GEARBOX_REQUIRE(base_ != 0 && heap.base == base_, "start() without reserve()");
+  heap_ = &heap;
+  chunks_ = bytes_ / kChunkBytes;
+  const std::size_t bitmap = bytes_ / kGranule / 8;
+  std::atomic<std::uint64_t>** tables[] = {&starts_, &marks_[0], &marks_[1], &crossing_};
+  for (auto** at : tables) {
+    Result<void*> memory = table(at == &crossing_ ? bytes_ / kCrossingBytes * sizeof(std::uint64_t) : bitmap);
+    if (!memory) return memory.error();
+    *at = static_cast<std::atomic<std::uint64_t>*>(*memory);
+  }
+  Result<void*> touched = table(chunks_);
+  if (!touched) return touched.error();
+  touched_ = static_cast<std::atomic<std::uint8_t>*>(*touched);
+  heap.find = FindKind::kStartBits;
+  heap.start_bits = starts_;
+  heap.mark_bits = marks_[active_];
+  heap.crossing = crossing_;
+  return Ok{};
+}
+
+Mimalloc::~Mimalloc() {
+  if (touched_ != nullptr)
+    for_each_start([](std::uintptr_t cell) { pool().library.free(reinterpret_cast<void*>(cell)); });
+  for (auto [memory, bytes] : tables_) os::release(memory, bytes);
+  Pool& the = pool();
+  std::lock_guard hold(the.lock);
+  for (Range& r : the.ranges)
+    if (base_ != 0 && r.base == base_) r.taken = false;
+}
+
+mi_heap_t* Mimalloc::heap_of_thread(bool noscan) {
+  M* m = current_m();
+  auto* heaps = static_cast<ThreadHeaps*>(m->allocator_data);
+  if (heaps == nullptr) {
+    std::lock_guard hold(threads_lock_);
+    threads_.push_back(std::make_unique<ThreadHeaps>());
+    heaps = threads_.back().get();
+    m->allocator_data = heaps;
+  }
+  mi_heap_t*& heap = noscan && options_.segregate ? heaps->noscan : heaps->scanned;
+  if (heap == nullptr) heap = pool().library.heap_new_in_arena(arena_);
+  return heap;
+}
+
+void* Mimalloc::allocate(P& p, const TypeDesc* type, std::size_t bytes) {
+  const std::size_t need = sizeof(ObjectHeader) + bytes;
+  if (heap_->in_use_bytes.load(std::memory_order_relaxed) + need > limit_bytes_) return nullptr;
+  mi_heap_t* heap = heap_of_thread(type == nullptr || type->ref_count == 0);
+  if (heap == nullptr) return nullptr;
+  void* block = pool().library.heap_zalloc(heap, need);
+  if (block == nullptr) return nullptr;
+  const auto cell = reinterpret_cast<std::uintptr_t>(block);
+  GEARBOX_INVARIANT(F1, heap_->contains(cell) && cell % kGranule == 0, "the library gave {}", block);
+  auto* header = static_cast<ObjectHeader*>(block);
+  header->bytes = bytes;
+  header->type.store(type, std::memory_order_relaxed);
+  const std::uint64_t granule = (cell - base_) / kGranule, bit = std::uint64_t{1} << (granule % 64);
+  if (need > kMaxSmallBytes) set_crossings(cell, need, granule + 1);
+  auto& touched = touched_[(cell - base_) / kChunkBytes];
+  if (touched.load(std::memory_order_relaxed) == 0) touched.store(1, std::memory_order_relaxed);
+  if (heap_->phase.load(std::memory_order_relaxed) != GcPhase::kIdle && !GEARBOX_MUTANT(kAllocateWhite))
+    heap_->mark_bits[granule / 64].fetch_or(bit, std::memory_order_relaxed);
+  starts_[granule / 64].fetch_or(bit,
+                                 std::memory_order_release);  // F1, F2; partner: find_by_start_bits(), sweep_chunk()
+  p.cache.allocated_bytes += need;
+  p.cache.allocated_objects += 1;
+  auto& cache = *static_cast<Cache*>(p.cache.impl);
+  cache.unflushed_bytes += need;
+  if (cache.unflushed_bytes >= kFlushBytes) flush_account(p);
+  return header + 1;
+}
+
+void Mimalloc::flush_account(P& p) {
+  auto& cache = *static_cast<Cache*>(p.cache.impl);
+  const std::uint64_t bytes = std::exchange(cache.unflushed_bytes, 0);
+  if (bytes == 0) return;
+  heap_->in_use_bytes.fetch_add(bytes, std::memory_order_relaxed);
+  const std::uint64_t live = heap_->live_bytes.fetch_add(bytes, std::memory_order_relaxed) + bytes;
+  std::uint64_t peak = heap_->peak_bytes.load(std::memory_order_relaxed);
+  while (live > peak && !heap_->peak_bytes.compare_exchange_weak(peak, live, std::memory_order_relaxed)) {
+  }
+}
+
+// Every 64 KiB boundary that the object covers leads to it; value 0: to nothing.
+void Mimalloc::set_crossings(std::uintptr_t cell, std::size_t bytes, std::uint64_t value) {
+  const std::uintptr_t offset = cell - base_;
+  for (std::size_t at = (offset + kCrossingBytes - 1) / kCrossingBytes; at * kCrossingBytes < offset + bytes; ++at)
+    crossing_[at].store(value, std::memory_order_release);  // partner: find_by_start_bits()
+}
+
+bool Mimalloc::sweep(P&, std::size_t units) {
+  if (done_.load(std::memory_order_relaxed)) return false;
+  sweeping_.fetch_add(1, std::memory_order_acq_rel);  // partner: finish_sweep()
+  bool more = true;
+  while (units > 0) {
+    const std::size_t chunk = next_chunk_.fetch_add(1, std::memory_order_relaxed);
+    if (chunk >= chunks_) {
+      next_chunk_.store(chunks_, std::memory_order_relaxed);
+      more = false;
+      break;
+    }
+    if (touched_[chunk].load(std::memory_order_relaxed) == 0) continue;
+    sweep_chunk(chunk);
+    --units;
+  }
+  sweeping_.fetch_sub(1, std::memory_order_acq_rel);  // partner: finish_sweep()
+  return more;
+}
+
+void Mimalloc::sweep_chunk(std::size_t chunk) {
+  const Library& library = pool().library;
+  std::uint64_t objects = 0, bytes = 0;
+  for (std::size_t w = chunk * kChunkWords; w < (chunk + 1) * kChunkWords; ++w) {
+    const std::uint64_t started = starts_[w].load(std::memory_order_acquire);  // F2; partner: allocate()
+    if (started == 0) continue;
+    std::uint64_t dead = started & ~heap_->mark_bits[w].load(std::memory_order_relaxed);
+    if (dead != 0) starts_[w].fetch_and(~dead, std::memory_order_relaxed);  // F1
+    if (GEARBOX_MUTANT(kClearMarksInSweep)) heap_->mark_bits[w].store(0, std::memory_order_relaxed);
+    for (; dead != 0; dead &= dead - 1) {
+      const std::uintptr_t cell = base_ + (w * 64 + static_cast<std::size_t>(std::countr_zero(dead))) * kGranule;
+      const std::size_t need = sizeof(ObjectHeader) + reinterpret_cast<ObjectHeader*>(cell)->bytes;
+      if (need > kMaxSmallBytes) set_crossings(cell, need, 0);
+      if (kGearboxChecked) std::memset(reinterpret_cast<void*>(cell), kPoison, need);
+      library.free(reinterpret_cast<void*>(cell));
+      ++objects;
+      bytes += need;
+    }
+  }
+  freed_objects_.fetch_add(objects, std::memory_order_relaxed);
+  freed_bytes_.fetch_add(bytes, std::memory_order_relaxed);
+  heap_->in_use_bytes.fetch_sub(bytes, std::memory_order_relaxed);
+}
+
+void Mimalloc::finish_sweep() {
+  while (sweeping_.load(std::memory_order_acquire) != 0) os::yield_thread();  // partner: sweep()
+  std::atomic<std::uint64_t>* const last = marks_[active_ ^ 1];
+  for (std::size_t chunk = 0; chunk < chunks_; ++chunk) {
+    if (touched_[chunk].load(std::memory_order_relaxed) == 0) continue;
+    for (std::size_t w = chunk * kChunkWords; w < (chunk + 1) * kChunkWords; ++w)
+      if (last[w].load(std::memory_order_relaxed) != 0) last[w].store(0, std::memory_order_relaxed);
+  }
+  done_.store(true, std::memory_order_release);  // partner: sweep_done()
+}
+
+template <class F>
+void Mimalloc::for_each_start(F&& f) {
+  for (std::size_t chunk = 0; chunk < chunks_; ++chunk) {
+    if (touched_[chunk].load(std::memory_order_relaxed) == 0) continue;
+    for (std::size_t w = chunk * kChunkWords; w < (chunk + 1) * kChunkWords; ++w)
+      for (std::uint64_t bits = starts_[w].load(std::memory_order_acquire); bits != 0;
+           bits &= bits - 1)  // partner: allocate()
+        f(base_ + (w * 64 + static_cast<std::size_t>(std::countr_zero(bits))) * kGranule);
+  }
+}
+
+}  // namespace
+
+AllocatorEntry mimalloc() {
+  return make_entry<Mimalloc, Options>(EntryFacts<AllocatorTraits>{
+      .name = "mimalloc",
+      .summary =
+          "Debian's libmimalloc confined to the heap's range; one heap an M, start bits, a free for each dead object.",
+      .traits = {.can_free = true, .native_spans = false, .concurrent_sweep = true},
+  });
+}
+
+}  // namespace gearbox::allocators

@@ -1,0 +1,95 @@
+// The switch alone, then the ways in which one goroutine makes room for another.
+#include "bench/program.h"
+#include "runtime/context.h"
+
+namespace gearbox::bench {
+namespace {
+
+#if !GEARBOX_ASAN && !GEARBOX_TSAN  // a bare stack is unknown to the sanitizers
+struct Pair {
+  Context here, there;
+};
+Pair* pair_of_stacks = nullptr;  // for the entry below, which gets no argument
+
+[[gnu::noinline]] void other_side() {
+  for (;;) switch_context(&pair_of_stacks->there, &pair_of_stacks->here);
+}
+
+// Two switches an iteration, one in each direction.
+void raw_switch(benchmark::State& state) {
+  alignas(16) static char stack[16384];
+  Pair pair;
+  pair_of_stacks = &pair;
+  auto* top = reinterpret_cast<std::uintptr_t*>(stack + sizeof(stack) - 24);
+  *top = 0;
+  pair.there.sp = top;
+  pair.there.pc = reinterpret_cast<void*>(&other_side);
+  for (auto _ : state) {
+    switch_context(&pair.here, &pair.there);
+    switch_context(&pair.here, &pair.there);
+  }
+  state.SetItemsProcessed(state.iterations() * 4);
+}
+BENCHMARK(raw_switch);
+#endif
+
+// Two goroutines that yield to each other: an iteration is two switches.
+void yield(benchmark::State& state, Choice choice) {
+  in_program(state, choice, [](benchmark::State& s) {
+    bool stop = false;
+    const auto done = make_chan<int>();
+    go([&] {
+      while (!stop) gosched();
+      done.send(1);
+    });
+    for (auto _ : s) gosched();
+    stop = true;
+    done.recv();
+    s.SetItemsProcessed(s.iterations() * 2);
+  });
+}
+BENCHMARK_CAPTURE(yield, gmp_1p, Choice{})->UseRealTime();
+BENCHMARK_CAPTURE(yield, global_queue_1p, Choice{.scheduler = "global_queue"})->UseRealTime();
+BENCHMARK_CAPTURE(yield, null_1p, Choice{.scheduler = "null", .allocator = "bump", .collector = "none", .poller = "null"})->UseRealTime();
+
+// 100 goroutines an iteration, joined by a WaitGroup.
+void spawn_join(benchmark::State& state, Choice choice) {
+  in_program(state, choice, [](benchmark::State& s) {
+    for (auto _ : s) {
+      WaitGroup group;
+      group.add(100);
+      for (int i = 0; i < 100; ++i) go([&group] { group.done(); });
+      group.wait();
+    }
+    s.SetItemsProcessed(s.iterations() * 100);
+  });
+}
+BENCHMARK_CAPTURE(spawn_join, gmp_1p, Choice{})->UseRealTime();
+BENCHMARK_CAPTURE(spawn_join, gmp_2p, Choice{.procs = 2})->UseRealTime();
+BENCHMARK_CAPTURE(spawn_join, global_queue_1p, Choice{.scheduler = "global_queue"})->UseRealTime();
+
+void mutex_contended(benchmark::State& state) {
+  in_program(state, Choice{.procs = 2}, [](benchmark::State& s) {
+    GoMutex mutex;
+    std::uint64_t counter = 0;
+    for (auto _ : s) {
+      WaitGroup group;
+      group.add(8);
+      for (int i = 0; i < 8; ++i)
+        go([&] {
+          for (int k = 0; k < 1000; ++k) {
+            mutex.lock();
+            ++counter;
+            mutex.unlock();
+          }
+          group.done();
+        });
+      group.wait();
+    }
+    s.SetItemsProcessed(s.iterations() * 8000);
+  });
+}
+BENCHMARK(mutex_contended)->UseRealTime();
+
+}  // namespace
+}  // namespace gearbox::bench

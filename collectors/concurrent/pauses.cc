@@ -1,0 +1,145 @@
+// The two pauses of a cycle, and the sweep behind the second.
+#include "base/check.h"
+#include "base/os/clock.h"
+#include "collectors/concurrent/checkmark.h"
+#include "collectors/concurrent/state.h"
+#include "interfaces/current.h"
+#include "interfaces/mutant.h"
+
+namespace gearbox::collectors::concurrent_parts {
+
+void Concurrent::begin_cycle() {
+  sweep_all(true);  // C3; nothing to do unless an allocator was asked from outside
+  const std::int64_t to_stop = world_.stop_the_world("mark begins");
+  const std::int64_t stopped = os::monotonic_ns();
+  {
+    Guard<SpinLock> hold(lock_);
+    ++started_;
+  }
+  cycle_.store(cycle_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+  allocator_->begin_mark();
+  live_at_begin_ = heap_->live_bytes.load(std::memory_order_relaxed);
+  pacer_.before_mark(live_at_begin_);
+  marking_.marked_bytes.store(0, std::memory_order_relaxed);
+  marking_.marked_objects.store(0, std::memory_order_relaxed);
+  credit_bytes_.store(0, std::memory_order_relaxed);
+  share_used_ns_.store(0, std::memory_order_relaxed);
+  world_jobs_ = world_.root_jobs();
+  slots_ = world_.g_slots();  // goroutines made from here on are born scanned
+  jobs_ = world_jobs_ + 1 + (slots_ + kSlotsAJob - 1) / kSlotsAJob;
+  next_job_.store(0, std::memory_order_relaxed);
+  for (PId i = 0; i < world_.p_count(); ++i) {
+    P& p = world_.p(i);
+    p.write_buffer.limit = std::min(p.write_buffer.limit, static_cast<std::uint32_t>(options_.write_buffer) & ~1u);
+    GEARBOX_INVARIANT(C2, p.write_buffer.count == 0, "P {} has {} words in its buffer before the mark", i,
+                      p.write_buffer.count);
+  }
+  heap_->phase.store(GcPhase::kMark, std::memory_order_release);
+  world_.set_marking(true);
+  world_.arm_stack_scan();  // C1: every P is stopped, and will see both flags
+  // The one goroutine that will run on without passing scan_before_run is this one.
+  struct Context {
+    Concurrent* self;
+    G* g;
+  } context{this, current_g()};
+  world_.on_system_stack(
+      [](void* c) {
+        auto [self, g] = *static_cast<Context*>(c);
+        Marker marker(self->marking_);
+        self->scan_g(marker, g);
+      },
+      &context);
+  mark_began_ns_ = os::monotonic_ns();
+  world_.start_the_world();
+  const std::int64_t ended = os::monotonic_ns();
+  cpu_ns_.fetch_add((ended - stopped) * static_cast<std::int64_t>(world_.p_count()), std::memory_order_relaxed);
+  Guard<SpinLock> hold(stats_lock_);
+  stats_.pause_ns.record(static_cast<std::uint64_t>(to_stop + ended - stopped));
+}
+
+// C4. False if there was more to mark than a pause may hold up the world for.
+bool Concurrent::end_cycle() {
+  const std::int64_t to_stop = world_.stop_the_world("mark ends");
+  const std::int64_t stopped = os::monotonic_ns();
+  struct Context {
+    Concurrent* self;
+    bool done = false;
+  } context{this};
+  // On the M's stack, so that checkmark finds this goroutine's context saved like all others.
+  world_.on_system_stack(
+      [](void* c) {
+        auto& context = *static_cast<Context*>(c);
+        Concurrent& self = *context.self;
+        World& world = self.world_;
+        if (!GEARBOX_MUTANT(kNoFinalFlush))
+          for (PId i = 0; i < world.p_count(); ++i) self.flush_write_buffer(world.p(i));
+        {
+          Marker marker(self.marking_);
+          if (marker.drain(*current_p(), self.options_.pause_work_kib << 10)) return;
+        }
+        if (!self.run_dry()) return;
+        {
+          Marker marker(self.marking_);
+          struct Death {
+            Marker& marker;
+            const Heap& heap;
+          } death{marker, *self.heap_};
+          world.queue_dead_finalizers(
+              [](void* d, void* payload) {
+                auto& [marker, heap] = *static_cast<Death*>(d);
+                const Object object = find_object(heap, reinterpret_cast<std::uintptr_t>(payload));
+                if (object.marked()) return false;
+                marker.grey(
+                    object);  // what it refers to was marked by the finalizer job, so the drain below ends at once
+                return true;
+              },
+              &death);
+          while (marker.drain(*current_p(), ~std::uint64_t{0})) {
+          }
+        }
+        if (world.config().checkmark) Checkmark(*self.heap_).run(world);
+        context.done = true;
+      },
+      &context);
+  std::int64_t marked_ns = 0;
+  if (context.done) {
+    world_.set_marking(false);
+    world_.disarm_stack_scan();
+    for (PId i = 0; i < world_.p_count(); ++i) world_.p(i).write_buffer.count = 0;
+    allocator_->begin_sweep();
+    const std::uint64_t born = heap_->live_bytes.load(std::memory_order_relaxed) - live_at_begin_;
+    const std::uint64_t live = marking_.marked_bytes.load(std::memory_order_relaxed) + born;
+    heap_->live_bytes.store(live, std::memory_order_relaxed);
+    pacer_.after_mark(live, born);
+    heap_->phase.store(GcPhase::kSweep, std::memory_order_release);
+    marked_ns = os::monotonic_ns() - mark_began_ns_;
+  }
+  world_.start_the_world();
+  const std::int64_t ended = os::monotonic_ns();
+  cpu_ns_.fetch_add((ended - stopped) * static_cast<std::int64_t>(world_.p_count()), std::memory_order_relaxed);
+  Guard<SpinLock> hold(stats_lock_);
+  stats_.pause_ns.record(static_cast<std::uint64_t>(to_stop + ended - stopped));
+  if (context.done) {
+    ++stats_.cycles;
+    stats_.mark_ns += marked_ns;
+    stats_.marked_bytes = marking_.marked_bytes.load(std::memory_order_relaxed);
+  }
+  return context.done;
+}
+
+// To the end, in steps, with the world running.
+void Concurrent::sweep_all(bool background) {
+  if (heap_->phase.load(std::memory_order_relaxed) != GcPhase::kSweep) return;
+  for (;;) {
+    const std::int64_t began = os::monotonic_ns();
+    const bool more = allocator_->sweep(*current_p(), kSweepUnits);
+    cpu_ns_.fetch_add(os::monotonic_ns() - began, std::memory_order_relaxed);
+    if (!more) break;
+    if (background) world_.yield();
+  }
+  allocator_->finish_sweep();
+  GEARBOX_INVARIANT(C3, allocator_->sweep_done(), "the sweep was finished and is not done");
+  heap_->phase.store(GcPhase::kIdle, std::memory_order_release);
+}
+
+}  // namespace gearbox::collectors::concurrent_parts
