@@ -249,9 +249,9 @@ void Runtime::exit_goroutine() {
 
 void Runtime::machine_loop(Machine* m) {
   for (;;) {
+    if (ended_.load(std::memory_order_acquire)) return;
     auto* p = static_cast<Processor*>(m->p);
     if (p == nullptr) {
-      if (ended_.load(std::memory_order_acquire)) return;
       if (m->locked_g != nullptr)
         sleep_locked(m);
       else
@@ -261,7 +261,6 @@ void Runtime::machine_loop(Machine* m) {
     if (const std::uint32_t attention = p->attention.load(std::memory_order_acquire); attention != 0) [[unlikely]] {
       if ((attention & kAttentionStop) != 0) {
         hold_at_safepoint(m, p);
-        if (ended_.load(std::memory_order_acquire)) return;
         if (m->p == nullptr && m->held != nullptr && m->locked_g == nullptr)
           scheduler_->enqueue(std::exchange(m->held, nullptr), kNoP, Why::kInjected);
         continue;

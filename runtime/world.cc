@@ -29,9 +29,11 @@ void Runtime::count_stopped() {
 
 // On the M's stack, with p owned and the context of whatever goroutine it ran saved.
 void Runtime::hold_at_safepoint(Machine* m, Processor* p) {
-  const std::uint32_t epoch = world_epoch_.load(std::memory_order_acquire);
+  std::uint32_t epoch = 0;
   {
     Guard<SpinLock> hold(idle_lock_);
+    // Read under the lock that start_the_world() changes it under: an epoch from before the last start would let this M go while the next stop counts on it.
+    epoch = world_epoch_.load(std::memory_order_relaxed);
     if (!stop_requested_ || ended_.load(std::memory_order_relaxed)) {
       p->attention.fetch_and(~kAttentionStop, std::memory_order_relaxed);
       return;
@@ -122,8 +124,8 @@ void Runtime::start_the_world() {
       }
     }
     idle_count_.store(static_cast<PId>(idle_ps_.size()), std::memory_order_seq_cst);
+    world_epoch_.fetch_add(1, std::memory_order_release);  // partner: hold_at_safepoint()
   }
-  world_epoch_.fetch_add(1, std::memory_order_release);  // partner: hold_at_safepoint()
   os::futex_wake(world_epoch_, 1 << 30);
   if (scheduler_->has_runnable()) wake_one_parked_p();
 
