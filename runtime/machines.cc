@@ -271,7 +271,7 @@ bool Runtime::nothing_can_happen() {
 // m has no P. Sleeps until it is given one, finds an event, or a timer is due; takes a P if there is something to do with it.
 void Runtime::idle(Machine* m) {
   bool has_role = false, dead = false;
-  std::uint32_t word = 0;
+  std::uint32_t word = 0, watcher_lane = 0;
   {
     Guard<SpinLock> hold(idle_lock_);
     if (ended_.load(std::memory_order_relaxed)) return;
@@ -281,6 +281,7 @@ void Runtime::idle(Machine* m) {
     if (has_role) {
       poll_machine_ = m;
     } else {
+      if (lane_owner_) watcher_lane = poll_machine_->id;
       m->next_idle = idle_machines_;
       idle_machines_ = m;
       ++idle_machine_count_;
@@ -289,12 +290,17 @@ void Runtime::idle(Machine* m) {
   }
   if (dead) report_deadlock();
 
+  if (!has_role) {
+    // The poll machine may have computed its deadline before this M's P, with its timers, became idle.
+    const std::int64_t earliest = earliest_timer();
+    if (earliest != 0 && earliest < poll_until_.load(std::memory_order_seq_cst)) poller_->wake(watcher_lane);
+  }
   GList ready;
   bool timers_due = false;
   if (m->sleeps_in_poller.load(std::memory_order_relaxed)) {
     std::int64_t timeout = -1, earliest = 0;
     if (has_role) {
-      poll_until_.store(kNever, std::memory_order_seq_cst);  // partner: the check in the else branch below, by an M that lies down later
+      poll_until_.store(kNever, std::memory_order_seq_cst);  // partner: the check above, by an M that lies down later
       earliest = idle_count_.load(std::memory_order_seq_cst) != 0 ? earliest_timer() : 0;
       if (earliest != 0) {
         timeout = std::max<std::int64_t>(0, earliest - os::monotonic_ns());
@@ -308,9 +314,6 @@ void Runtime::idle(Machine* m) {
       timers_due = earliest != 0 && os::monotonic_ns() >= earliest;
     }
   } else {
-    // The poll machine may have computed its deadline before this M's P, with its timers, became idle.
-    const std::int64_t earliest = earliest_timer();
-    if (earliest != 0 && earliest < poll_until_.load(std::memory_order_seq_cst)) poller_->wake(0);
     counters_.futex_sleeps.fetch_add(1, std::memory_order_relaxed);
     while (m->wake_word.load(std::memory_order_acquire) == word) os::futex_wait(m->wake_word, word, os::kForever);
   }
