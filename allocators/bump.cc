@@ -1,21 +1,19 @@
 // bump: the null member. Every cell is used once, in the order of addresses, and nothing is ever taken back.
 //
 // Idea.       What does an allocator cost at all? This one has no free lists, no locks on its way, no zeroing (the
-// kernel's pages are zero), and no
-//             sweep. What remains is the interface: windows, refills, page faults. It serves collector=none, and the
-//             heap's range is its end.
+//             kernel's pages are zero), and no sweep. What remains is the interface: windows, refills, page faults. It
+//             serves collector=none, and the heap's range is its end.
 // Structure.  A P takes chunks of pages from one shared counter and cuts them into spans, one window at a time. Spans
-// exist only so that find_object()
-//             works as everywhere; their bitmaps lie behind the Span in a table of their own that is as monotone as the
-//             heap.
+//             exist only so that find_object() works as everywhere; their bitmaps lie behind the Span in a table of
+//             their own that is as monotone as the heap.
 // Invariants. B1  Pages below next_page_ belong to exactly one span, or to the chunk of one P.
 // Threads.    refill and allocate_large: the owner of a P; all they share is two counters. begin_*, enumerate: the
-// world is stopped. Rejected.   One pointer for all sizes: an object could not be found from an interior word without a
-// bit an object, and that is a cost
-//             no other member's inline path has.
+//             world is stopped.
+// Rejected.   One pointer for all sizes: an object could not be found from an interior word without a bit an object,
+//             and that is a cost no other member's inline path has.
 // Cost.       Refill: a few nanoseconds; page faults dominate (about 0.1 ns a byte).
 // Weak spot.  Memory. Marking works, but begin_mark() clears mark bits in the pause, O(heap): no collector that frees
-// is ever combined with it.
+//             is ever combined with it.
 #include <algorithm>
 #include <bit>
 #include <memory>

@@ -2,30 +2,30 @@
 // start bit.
 //
 // Idea.       The control experiment for size_class: what do thread-local free lists, a page-wise layout and a purge
-// policy made by others do for a collected heap,
-//             and what does a collector cost that must free each dead object by itself? The library (Debian's 2.0.9) is
-//             opened, never linked: linked, it would take malloc over in every combination.
+//             policy made by others do for a collected heap, and what does a collector cost that must free each dead
+//             object by itself? The library (Debian's 2.0.9) is opened, never linked: linked, it would take malloc over
+//             in every combination.
 // Structure.  The range is an exclusive arena of the library. Each M has heaps of its own in it (the library lets only
-// the thread that made a heap allocate
-//             from it). refill() returns one object, published by a start bit; windows stay empty. Sweep goes over
-//             start & ~mark, chunk by chunk.
+//             the thread that made a heap allocate from it). refill() returns one object, published by a start bit;
+//             windows stay empty. Sweep goes over start & ~mark, chunk by chunk.
 // Invariants. F1  A start bit is set after header and zeroes, and after the mark bit while a cycle runs; it is cleared
-// before the block is freed.
+//                 before the block is freed.
 //             F2  Until the sweep has ended objects are born marked; a sweeper that sees a start bit sees the mark that
-//             came before it. F3  Mark bits are not cleared inside a sweep. There are two bitmaps: a mark begins on the
-//             one that the last sweep's end has cleared. F4  Nothing is freed or purged in kMark.
+//                 came before it.
+//             F3  Mark bits are not cleared inside a sweep. There are two bitmaps: a mark begins on the one that the
+//                 last sweep's end has cleared.
+//             F4  Nothing is freed or purged in kMark.
 // Threads.    refill, allocate_large: an M with a P. sweep: the same, several at once, chunks from a shared counter. A
-// block may be freed by another
-//             thread than made it: the library's delayed list takes it.
+//             block may be freed by another thread than made it: the library's delayed list takes it.
 // Process.    The library's state belongs to the process: an arena can never be removed, and there are at most 64. So
-// ranges are kept in a pool and
-//             used again by later instances (reserve()); this is the one place in the gears where state outlives the
-//             object. A destroyed instance frees all its blocks, so that segments its threads have abandoned are
-//             reclaimed empty.
+//             ranges are kept in a pool and used again by later instances (reserve()); this is the one place in the
+//             gears where state outlives the object. A destroyed instance frees all its blocks, so that segments its
+//             threads have abandoned are reclaimed empty.
 // Rejected.   mi_heap_visit_blocks for the sweep: it mutates the heap and reports blocks that another thread has freed
-// already. Cost.       An atomic or an object for its start bit (two while marking), and 6 to 11 ns a dead object in
-// the sweep. Weak spot.  Segments of 32 MiB, each one M's: the range is reserved far larger than the limit asked for,
-// and the limit is counted in bytes.
+//             already.
+// Cost.       An atomic or an object for its start bit (two while marking), and 6 to 11 ns a dead object in the sweep.
+// Weak spot.  Segments of 32 MiB, each one M's: the range is reserved far larger than the limit asked for, and the
+//             limit is counted in bytes.
 #include <dlfcn.h>
 #include <mimalloc.h>
 

@@ -35,7 +35,8 @@ class LogLinearAxis {
 }  // namespace
 
 struct Histogram::Counts {
-  boost::histogram::histogram<std::tuple<LogLinearAxis>, boost::histogram::dense_storage<std::uint64_t>> bins{LogLinearAxis{}};
+  boost::histogram::histogram<std::tuple<LogLinearAxis>, boost::histogram::dense_storage<std::uint64_t>> bins{
+      LogLinearAxis{}};
   std::uint64_t count = 0, sum = 0, min = std::numeric_limits<std::uint64_t>::max(), max = 0;
 };
 
@@ -96,7 +97,8 @@ std::vector<Histogram::Bucket> Histogram::buckets() const {
   std::vector<Bucket> out;
   const auto& axis = counts_->bins.axis();
   for (int i = 0; i < axis.size(); ++i)
-    if (const auto n = static_cast<std::uint64_t>(counts_->bins.at(i)); n > 0) out.push_back({axis.value(i), axis.value(i + 1), n});
+    if (const auto n = static_cast<std::uint64_t>(counts_->bins.at(i)); n > 0)
+      out.push_back({axis.value(i), axis.value(i + 1), n});
   return out;
 }
 

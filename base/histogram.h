@@ -1,6 +1,7 @@
-// Histogram of non-negative whole numbers (nanoseconds, bytes) with relative error below 1/32: Boost.Histogram with a log-linear axis, as HdrHistogram
-// has it (Debian packages no C++ HdrHistogram). One writer at a time; merge with +=. Recording costs a few nanoseconds and never allocates
-// after construction. Boost stays in histogram.cc: its header would cost every file that includes this one two seconds.
+// Histogram of non-negative whole numbers (nanoseconds, bytes) with relative error below 1/32: Boost.Histogram with a
+// log-linear axis, as HdrHistogram has it (Debian packages no C++ HdrHistogram). One writer at a time; merge with +=.
+// Recording costs a few nanoseconds and never allocates after construction. Boost stays in histogram.cc: its header
+// would cost every file that includes this one two seconds.
 #pragma once
 
 #include <cstdint>

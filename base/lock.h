@@ -1,7 +1,8 @@
 // Locks for the runtime's own short critical sections.
 //
 // SpinLock  a byte. For sections of a few dozen instructions that never block and never allocate. The holder may be
-//           preempted by the kernel (there are as few as two cores), so a waiter spins briefly and then yields its time slice.
+//           preempted by the kernel (there are as few as two cores), so a waiter spins briefly and then yields its time
+//           slice.
 // Mutex     three states on a futex: free, held, held with sleepers. For sections that may make a system call.
 //
 // Neither may be held across a goroutine switch, except where the switch itself releases it (Runtime::park): then
@@ -48,7 +49,8 @@ class Mutex {
  public:
   void lock() noexcept {
     std::uint32_t expected = kFree;
-    if (state_.compare_exchange_strong(expected, kHeld, std::memory_order_acquire, std::memory_order_relaxed)) [[likely]]
+    if (state_.compare_exchange_strong(expected, kHeld, std::memory_order_acquire, std::memory_order_relaxed))
+        [[likely]]
       return;
     lock_slow();
   }
@@ -67,7 +69,8 @@ class Mutex {
       if (state_.load(std::memory_order_relaxed) == kFree && try_lock()) return;
       cpu_relax();
     }
-    // From here on the lock is taken as "with sleepers": a spurious wake-up costs one futex call, a lost one would hang.
+    // From here on the lock is taken as "with sleepers": a spurious wake-up costs one futex call, a lost one would
+    // hang.
     while (state_.exchange(kHeldWithSleepers, std::memory_order_acquire) != kFree)
       os::futex_wait(state_, kHeldWithSleepers, os::kForever);
   }

@@ -1,5 +1,6 @@
-// xoshiro256** (Blackman and Vigna, 2018; public domain algorithm) seeded by splitmix64. Small, fast, and the same sequence on every machine
-// for one seed, which std::default_random_engine with std distributions does not promise. Not for secrets. Not thread-safe.
+// xoshiro256** (Blackman and Vigna, 2018; public domain algorithm) seeded by splitmix64. Small, fast, and the same
+// sequence on every machine for one seed, which std::default_random_engine with std distributions does not promise. Not
+// for secrets. Not thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -32,7 +33,8 @@ class Random {
     s_[3] = rotl(s_[3], 45);
     return result;
   }
-  // Uniform in [0, bound) (Lemire's multiply-shift; its bias is below 2^-32 for the bounds used here). REQUIRES: bound > 0.
+  // Uniform in [0, bound) (Lemire's multiply-shift; its bias is below 2^-32 for the bounds used here). REQUIRES: bound
+  // > 0.
   constexpr std::uint32_t below(std::uint32_t bound) noexcept {
     return static_cast<std::uint32_t>(((operator()() >> 32) * bound) >> 32);
   }

@@ -63,7 +63,9 @@ void select_two(benchmark::State& state) {
         select(on_send(i % 2 == 0 ? a : b, i, [] {}), on_recv(stop, [&] { running = false; }));
       done.send(1);
     });
-    for (auto _ : s) select(on_recv(a, [](int v) { benchmark::DoNotOptimize(v); }), on_recv(b, [](int v) { benchmark::DoNotOptimize(v); }));
+    for (auto _ : s)
+      select(on_recv(a, [](int v) { benchmark::DoNotOptimize(v); }),
+             on_recv(b, [](int v) { benchmark::DoNotOptimize(v); }));
     stop.close();
     done.recv();
   });

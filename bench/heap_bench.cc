@@ -50,7 +50,8 @@ void store_barrier_off(benchmark::State& state) {
 }
 BENCHMARK(store_barrier_off)->UseRealTime();
 
-// The same with the P's flag up, as during a mark: both values go into the buffer, and the collector looks at full buffers.
+// The same with the P's flag up, as during a mark: both values go into the buffer, and the collector looks at full
+// buffers.
 void store_barrier_on(benchmark::State& state) {
   in_program(state, Choice{.collector = "stw"}, [](benchmark::State& s) {
     Node* a = make<Node>();
@@ -59,7 +60,8 @@ void store_barrier_on(benchmark::State& state) {
     current_p()->marking = true;
     for (auto _ : s) {
       a->left = b;
-      current_p()->write_buffer.count &= WriteBuffer::kCapacity - 1 - 1;  // never full: the flush is the collector's, not the barrier's
+      current_p()->write_buffer.count &=
+          WriteBuffer::kCapacity - 1 - 1;  // never full: the flush is the collector's, not the barrier's
       benchmark::ClobberMemory();
     }
     current_p()->write_buffer.count = 0;

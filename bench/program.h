@@ -27,8 +27,14 @@ template <class F>
 void in_program(benchmark::State& state, const Choice& choice, F f) {
   RuntimeOptions options;
   options.procs = choice.procs;
-  GearSet gears{pick(all_schedulers(), choice.scheduler), pick(all_allocators(), choice.allocator), pick(all_collectors(), choice.collector),
-                pick(all_pollers(), choice.poller), nullptr, nullptr, nullptr, nullptr};
+  GearSet gears{pick(all_schedulers(), choice.scheduler),
+                pick(all_allocators(), choice.allocator),
+                pick(all_collectors(), choice.collector),
+                pick(all_pollers(), choice.poller),
+                nullptr,
+                nullptr,
+                nullptr,
+                nullptr};
   gears.scheduler_options = gears.scheduler.make_options();
   gears.allocator_options = gears.allocator.make_options();
   gears.collector_options = gears.collector.make_options();

@@ -50,7 +50,9 @@ void yield(benchmark::State& state, Choice choice) {
 }
 BENCHMARK_CAPTURE(yield, gmp_1p, Choice{})->UseRealTime();
 BENCHMARK_CAPTURE(yield, global_queue_1p, Choice{.scheduler = "global_queue"})->UseRealTime();
-BENCHMARK_CAPTURE(yield, null_1p, Choice{.scheduler = "null", .allocator = "bump", .collector = "none", .poller = "null"})->UseRealTime();
+BENCHMARK_CAPTURE(yield, null_1p,
+                  Choice{.scheduler = "null", .allocator = "bump", .collector = "none", .poller = "null"})
+    ->UseRealTime();
 
 // 100 goroutines an iteration, joined by a WaitGroup.
 void spawn_join(benchmark::State& state, Choice choice) {

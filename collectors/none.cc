@@ -5,7 +5,9 @@
 // Invariants. None to keep.
 // Threads.    Every method may be called from anywhere.
 // Rejected.   Refusing collect(): a program that calls gc() must run under every collector, or the comparison has a
-// hole. Cost.       One virtual call a refill. Weak spot.  Memory.
+//             hole.
+// Cost.       One virtual call a refill.
+// Weak spot.  Memory.
 #include "interfaces/collector.h"
 #include "interfaces/registry.h"
 #include "interfaces/world.h"

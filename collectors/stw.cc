@@ -1,19 +1,18 @@
 // stw: marks and sweeps with the world stopped. The oracle that every other collector is checked against.
 //
 // Idea.       Nothing moves while it looks, so there is no barrier, no second colour, no termination protocol: what it
-// frees is garbage, or the
-//             roots are wrong. It shares no line of code with `concurrent`, so that one cannot hide the other's
-//             mistake.
+//             frees is garbage, or the roots are wrong. It shares no line of code with `concurrent`, so that one cannot
+//             hide the other's mistake.
 // Structure.  One marker. Found words are marked at once and pushed; between the mark stack and the scan lies a short
-// queue, in which an
-//             object waits while its memory is being fetched. Large arrays are scanned in pieces, so that the stack
-//             grows by one entry, not by their length.
+//             queue, in which an object waits while its memory is being fetched. Large arrays are scanned in pieces, so
+//             that the stack grows by one entry, not by their length.
 // Invariants. W1  Every object on the stack or in the queue is marked.
 //             W2  A cycle begins with the last sweep done.
 // Threads.    on_refill and collect: goroutines. The pause runs on the M's own stack of the one that stopped the world.
-// Sweeping (sweep=lazy): any P in on_refill. Rejected.   Pushing unmarked words and marking at the pop: the stack would
-// hold every edge instead of every object. Cost.       The pause is O(live objects), and with sweep=eager O(spans)
-// more. Weak spot.  That pause; and one marker leaves the other processors idle during it.
+//             Sweeping (sweep=lazy): any P in on_refill.
+// Rejected.   Pushing unmarked words and marking at the pop: the stack would hold every edge instead of every object.
+// Cost.       The pause is O(live objects), and with sweep=eager O(spans) more.
+// Weak spot.  That pause; and one marker leaves the other processors idle during it.
 #include <algorithm>
 #include <array>
 #include <atomic>

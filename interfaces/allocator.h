@@ -1,15 +1,17 @@
-// Allocator: hands out zeroed heap objects from the one reserved range, and takes back what the collector left unmarked.
+// Allocator: hands out zeroed heap objects from the one reserved range, and takes back what the collector left
+// unmarked.
 //
-// The fast path is inline data (AllocCache in each P, interfaces/processor.h) and calls nothing here. A virtual call happens per refill, per large
-// object, per batch of sweeping: never per object, except in direct mode, where a foreign allocator leaves its windows empty and
-// returns one object per refill.
+// The fast path is inline data (AllocCache in each P, interfaces/processor.h) and calls nothing here. A virtual call
+// happens per refill, per large object, per batch of sweeping: never per object, except in direct mode, where a foreign
+// allocator leaves its windows empty and returns one object per refill.
 //
 // Phases (Heap::phase, set by the collector while the world is stopped):
 //   kIdle   nothing special.
 //   kMark   everything handed out is born marked (black). Nothing is freed, purged or re-typed.
-//   kSweep  what begin_sweep() found unmarked is dead and is taken back piece by piece, by sweep() and by refills that need cells. A native
-//           span is swept before cells are taken from it; a foreign allocator keeps allocating black until the sweep ends, and its marks are
-//           cleared only after that (clearing them inside the sweep lets an object born black in a swept piece enter the next cycle pre-marked).
+//   kSweep  what begin_sweep() found unmarked is dead and is taken back piece by piece, by sweep() and by refills that
+//           need cells. A native span is swept before cells are taken from it; a foreign allocator keeps allocating
+//           black until the sweep ends, and its marks are cleared only after that (clearing them inside the sweep lets
+//           an object born black in a swept piece enter the next cycle pre-marked).
 #pragma once
 
 #include <cstddef>
@@ -22,9 +24,9 @@
 namespace gearbox {
 
 struct AllocatorStats {
-  std::uint64_t in_use_bytes = 0;     // memory that holds cells or spans
-  std::uint64_t metadata_bytes = 0;   // side tables and span records, resident as far as known
-  std::uint64_t freed_bytes = 0;      // by all sweeps so far
+  std::uint64_t in_use_bytes = 0;    // memory that holds cells or spans
+  std::uint64_t metadata_bytes = 0;  // side tables and span records, resident as far as known
+  std::uint64_t freed_bytes = 0;     // by all sweeps so far
   std::uint64_t freed_objects = 0;
 };
 
@@ -32,8 +34,9 @@ class Allocator {
  public:
   virtual ~Allocator() = default;
 
-  // COLD. Once, before start(). A foreign allocator that must own its range for the life of the process reserves it here: sets heap.base and heap.bytes (at
-  // least as many as were asked for) and returns true; nobody else may unmap it. False: the caller reserves, and releases when the allocator is gone.
+  // COLD. Once, before start(). A foreign allocator that must own its range for the life of the process reserves it
+  // here: sets heap.base and heap.bytes (at least as many as were asked for) and returns true; nobody else may unmap
+  // it. False: the caller reserves, and releases when the allocator is gone.
   virtual Result<bool> reserve(Heap& heap) {
     (void)heap;
     return false;
@@ -45,28 +48,32 @@ class Allocator {
   virtual void p_added(P& p) = 0;
   virtual void p_removed(P& p) = 0;
 
-  // WARM. One zeroed object of `bytes` payload for window `window` (interfaces/processor.h says which), and as many more cells in that
-  // window as are at hand. type: null for kNoscanWindow, else the object's type. Null when the range is full (the caller collects and asks again).
-  // Called on a goroutine's stack by the owner of p; must not park, and must not reach a safepoint.
-  // Returns the cell in native heaps: a header, if the window has one, is the caller's to write, and the payload lies behind it. With kStartBits
-  // every object has a header, which is already written (type, and `bytes` as given), and the payload is returned.
-  // ENSURES: cells in the window are zeroed, or needs_zero is set (the one returned is zeroed anyway); in kMark all of them are marked.
+  // WARM. One zeroed object of `bytes` payload for window `window` (interfaces/processor.h says which), and as many
+  // more cells in that window as are at hand. type: null for kNoscanWindow, else the object's type. Null when the range
+  // is full (the caller collects and asks again). Called on a goroutine's stack by the owner of p; must not park, and
+  // must not reach a safepoint. Returns the cell in native heaps: a header, if the window has one, is the caller's to
+  // write, and the payload lies behind it. With kStartBits every object has a header, which is already written (type,
+  // and `bytes` as given), and the payload is returned. ENSURES: cells in the window are zeroed, or needs_zero is set
+  // (the one returned is zeroed anyway); in kMark all of them are marked.
   virtual void* refill(P& p, std::uint32_t window, const TypeDesc* type, std::size_t bytes) = 0;
 
-  // COLD. An object larger than kMaxSmallBytes, zeroed; returns what refill() would: native, with a type that has references, a cell that begins with
-  // a header (room for it is added to `bytes`), else the payload.
+  // COLD. An object larger than kMaxSmallBytes, zeroed; returns what refill() would: native, with a type that has
+  // references, a cell that begins with a header (room for it is added to `bytes`), else the payload.
   virtual void* allocate_large(P& p, const TypeDesc* type, std::size_t bytes) = 0;
 
-  // COLD. World stopped. Empties every window (cells not handed out are free again), clears marks. The collector sets phase kMark right after.
-  // REQUIRES: sweep_done().
+  // COLD. World stopped. Empties every window (cells not handed out are free again), clears marks. The collector sets
+  // phase kMark right after. REQUIRES: sweep_done().
   virtual void begin_mark() = 0;
-  // COLD. World stopped, marking complete. Empties every window again; from here everything unmarked is dead. The collector sets kSweep right after.
+  // COLD. World stopped, marking complete. Empties every window again; from here everything unmarked is dead. The
+  // collector sets kSweep right after.
   virtual void begin_sweep() = 0;
-  // WARM. Sweeps up to `units` pieces (spans, or 1 MiB chunks). Any M with a P, several at once. False when nothing was left to take. `p` is the caller's.
+  // WARM. Sweeps up to `units` pieces (spans, or 1 MiB chunks). Any M with a P, several at once. False when nothing was
+  // left to take. `p` is the caller's.
   virtual bool sweep(P& p, std::size_t units) = 0;
   // Any thread. True when every piece is swept and marks may be reused: the collector then sets kIdle.
   virtual bool sweep_done() const = 0;
-  // COLD. Called once, by one thread, when sweep() returned false everywhere; world running. Must make sweep_done() true.
+  // COLD. Called once, by one thread, when sweep() returned false everywhere; world running. Must make sweep_done()
+  // true.
   virtual void finish_sweep() = 0;
 
   // COLD. World stopped: every object, live or not yet swept, in address order, for verifiers and statistics.

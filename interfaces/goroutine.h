@@ -1,7 +1,7 @@
 // G: a goroutine, and what the gears may know of it.
 //
-// A G lives at the top of its own stack and is never freed while the runtime lives, only reused; a pointer to a G is therefore always
-// safe to read. Fields are grouped by who may touch them.
+// A G lives at the top of its own stack and is never freed while the runtime lives, only reused; a pointer to a G is
+// therefore always safe to read. Fields are grouped by who may touch them.
 #pragma once
 
 #include <atomic>
@@ -27,8 +27,8 @@ enum class GStatus : std::uint8_t {
 // Where a concurrent stack scan stands (interfaces/collector.h, "Stacks").
 enum class ScanState : std::uint8_t { kUnscanned, kScanning, kScanned };
 
-// What a switch keeps. Everything else is spilled to the stack by the compiler, so the live words of a switched-out G are
-// those in [sp - 128, stack_hi): 128 bytes for the red zone.
+// What a switch keeps. Everything else is spilled to the stack by the compiler, so the live words of a switched-out G
+// are those in [sp - 128, stack_hi): 128 bytes for the red zone.
 struct Context {
   void* sp = nullptr;
   void* pc = nullptr;
@@ -37,21 +37,21 @@ struct Context {
 
 struct alignas(64) G {
   // ---- read by anyone, written by the runtime
-  Context context;                                  // valid when status is not kRunning or kDead
+  Context context;  // valid when status is not kRunning or kDead
   std::atomic<GStatus> status{GStatus::kDead};
   std::atomic<ScanState> scan{ScanState::kUnscanned};
-  bool system = false;                              // a runtime's own goroutine: not counted, not a reason to stay alive
-  const char* wait_reason = "";                     // while kWaiting: a constant string for traces ("chan receive")
-  std::uint64_t id = 0;                             // unique in the runtime, never reused
-  std::uintptr_t stack_lo = 0, stack_hi = 0;        // usable stack [lo, hi); hi is below the G and its closure's end
+  bool system = false;                        // a runtime's own goroutine: not counted, not a reason to stay alive
+  const char* wait_reason = "";               // while kWaiting: a constant string for traces ("chan receive")
+  std::uint64_t id = 0;                       // unique in the runtime, never reused
+  std::uintptr_t stack_lo = 0, stack_hi = 0;  // usable stack [lo, hi); hi is below the G and its closure's end
 
   // ---- the queue that holds it (a scheduler, a wait list of a poller): one at a time
   G* next = nullptr;
-  std::uint64_t policy_words[2] = {0, 0};           // the scheduler's own, zero at spawn
+  std::uint64_t policy_words[2] = {0, 0};  // the scheduler's own, zero at spawn
 
   // ---- the runtime's own
-  M* m = nullptr;                                   // the M it runs on; null otherwise
-  M* locked_m = nullptr;                            // lock_os_thread()
+  M* m = nullptr;         // the M it runs on; null otherwise
+  M* locked_m = nullptr;  // lock_os_thread()
   void (*entry)(void*) = nullptr;
   void* closure = nullptr;
   void* wait_word = nullptr;                        // what woke it (a waiter record of a channel, say)
@@ -60,12 +60,12 @@ struct alignas(64) G {
   void* exception_globals[2] = {nullptr, nullptr};  // __cxa_eh_globals while switched out
   void* sanitizer_fiber = nullptr;                  // TSan fiber or ASan fake stack
   int saved_errno = 0;
-  std::uint32_t slot = 0;                           // its place in the stack slabs
+  std::uint32_t slot = 0;  // its place in the stack slabs
   std::uint32_t no_preempt = 0;
   bool goexit = false;
   std::uint64_t parent_id = 0;
   void* creator_pc = nullptr;
-  const void* making = nullptr;                     // `checked` builds: the heap object under construction, and its type
+  const void* making = nullptr;  // `checked` builds: the heap object under construction, and its type
   const void* making_type = nullptr;
 };
 

@@ -11,7 +11,8 @@ constexpr std::size_t kCrossingBytes = 65536;
 Object object_at(const Heap& heap, std::uint64_t granule, std::uintptr_t word) noexcept {
   const std::uintptr_t cell = heap.base + granule * kGranule;
   const auto* header = reinterpret_cast<const ObjectHeader*>(cell);
-  // Between objects there may be gaps, and a word in a gap belongs to none; without this check it would keep the left neighbour alive.
+  // Between objects there may be gaps, and a word in a gap belongs to none; without this check it would keep the left
+  // neighbour alive.
   if (word >= cell + sizeof(ObjectHeader) + header->bytes) return {};
   Object object;
   object.cell = cell;
@@ -27,11 +28,13 @@ Object object_at(const Heap& heap, std::uint64_t granule, std::uintptr_t word) n
 
 Object find_by_start_bits(const Heap& heap, std::uintptr_t word) noexcept {
   const std::uint64_t granule = (word - heap.base) / kGranule;
-  // The nearest start bit at or below. Not only small objects: one of up to 64 KiB may cross no boundary of the crossing map.
+  // The nearest start bit at or below. Not only small objects: one of up to 64 KiB may cross no boundary of the
+  // crossing map.
   const std::uint64_t reach = kCrossingBytes / kGranule;
   const std::uint64_t lowest = granule > reach ? granule - reach : 0;
   for (std::uint64_t index = granule / 64;; --index) {
-    std::uint64_t bits = heap.start_bits[index].load(std::memory_order_acquire);  // partner: publication, release after the header
+    std::uint64_t bits =
+        heap.start_bits[index].load(std::memory_order_acquire);  // partner: publication, release after the header
     if (index == granule / 64 && granule % 64 != 63) bits &= (std::uint64_t{2} << (granule % 64)) - 1;
     if (bits != 0) {
       const std::uint64_t start = index * 64 + 63 - static_cast<std::uint64_t>(std::countl_zero(bits));

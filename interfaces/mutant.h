@@ -1,5 +1,6 @@
-// Mutants: deliberate bugs, compiled only into `checked` builds and chosen by a test, to show that the tests would notice.
-// `GEARBOX_MUTANT(kDropDeletionBarrier)` is true when that bug is planted; in release builds it is the constant false.
+// Mutants: deliberate bugs, compiled only into `checked` builds and chosen by a test, to show that the tests would
+// notice. `GEARBOX_MUTANT(kDropDeletionBarrier)` is true when that bug is planted; in release builds it is the constant
+// false.
 #pragma once
 
 #include <atomic>
@@ -9,25 +10,24 @@ namespace gearbox {
 
 enum class Mutant : std::uint32_t {
   kNone,
-  kDropDeletionBarrier,     // the old value is not shaded
-  kStoreBeforeBarrier,      // the new value is stored before the old one is read for the buffer
-  kNoFinalFlush,            // write buffers are not flushed in the second pause
-  kAllocateWhite,           // objects made while marking are not marked
-  kNoShadeAtHandoff,        // channel hand-off between stacks is not shaded
-  kNoShadeGoArguments,      // closures of new goroutines are not shaded
-  kRunUnscanned,            // a goroutine runs before its stack is scanned
-  kNoPad,                   // a pointer one past the end does not keep its object
-  kSweepLosesBlack,         // cells taken while marking are freed by the sweep
-  kClearMarksInSweep,       // a foreign heap's marks are cleared chunk by chunk inside the sweep
-  kNoSpillAtSyscall,        // registers are not saved at the entry of a blocking call
-  kSkipRoots,               // Roots are not scanned
+  kDropDeletionBarrier,  // the old value is not shaded
+  kStoreBeforeBarrier,   // the new value is stored before the old one is read for the buffer
+  kNoFinalFlush,         // write buffers are not flushed in the second pause
+  kAllocateWhite,        // objects made while marking are not marked
+  kNoShadeAtHandoff,     // channel hand-off between stacks is not shaded
+  kNoShadeGoArguments,   // closures of new goroutines are not shaded
+  kRunUnscanned,         // a goroutine runs before its stack is scanned
+  kNoPad,                // a pointer one past the end does not keep its object
+  kSweepLosesBlack,      // cells taken while marking are freed by the sweep
+  kClearMarksInSweep,    // a foreign heap's marks are cleared chunk by chunk inside the sweep
+  kNoSpillAtSyscall,     // registers are not saved at the entry of a blocking call
+  kSkipRoots,            // Roots are not scanned
   kCount
 };
 
 #if defined(GEARBOX_CHECKED)
 inline std::atomic<Mutant> planted_mutant{Mutant::kNone};  // one for the process: a test plants one bug at a time
-#define GEARBOX_MUTANT(name) \
-  (::gearbox::planted_mutant.load(std::memory_order_relaxed) == ::gearbox::Mutant::name)
+#define GEARBOX_MUTANT(name) (::gearbox::planted_mutant.load(std::memory_order_relaxed) == ::gearbox::Mutant::name)
 #else
 #define GEARBOX_MUTANT(name) (false)
 #endif

@@ -4,15 +4,16 @@
 //   T*       plain pointers, only on goroutine stacks (found conservatively)
 //   Ref<T>   only inside heap objects (found through the type descriptor)
 //   Root<T>  anywhere else (runtime/root.h)
-// A type says where its Refs are with GEARBOX_REFS(Type, field...), or that it has none with GEARBOX_NO_REFS(Type), inside its
-// definition. A class that says nothing is refused at compile time; in `checked` builds a Ref that is constructed in an object whose type did
-// not name it is a broken contract, and so is one outside the heap.
+// A type says where its Refs are with GEARBOX_REFS(Type, field...), or that it has none with GEARBOX_NO_REFS(Type),
+// inside its definition. A class that says nothing is refused at compile time; in `checked` builds a Ref that is
+// constructed in an object whose type did not name it is a broken contract, and so is one outside the heap.
 //
-// The barrier is the hybrid one (Yuasa's deletion half and Dijkstra's insertion half; Go proposal 17503): while the P's `marking` flag is up, the old and
-// the new value go into the P's buffer BEFORE the store, with no safepoint in between; a full buffer is given to the collector.
+// The barrier is the hybrid one (Yuasa's deletion half and Dijkstra's insertion half; Go proposal 17503): while the P's
+// `marking` flag is up, the old and the new value go into the P's buffer BEFORE the store, with no safepoint in
+// between; a full buffer is given to the collector.
 //
-// Memory order of a slot: mutator stores release, collector loads acquire, mutator loads relaxed. All are plain moves on x86; release
-// and acquire carry the contents of a newly published object to the marker.
+// Memory order of a slot: mutator stores release, collector loads acquire, mutator loads relaxed. All are plain moves
+// on x86; release and acquire carry the contents of a newly published object to the marker.
 #pragma once
 
 #include <array>
@@ -35,11 +36,12 @@ class Ref;
 // The layout of one element, for the marker. Static, immutable after its first use; one per type.
 struct TypeDesc {
   const char* name = "";
-  std::uint32_t bytes = 0;                   // sizeof one element
-  std::uint32_t ref_count = 0;               // Refs in one element; 0: never scanned
+  std::uint32_t bytes = 0;                     // sizeof one element
+  std::uint32_t ref_count = 0;                 // Refs in one element; 0: never scanned
   const std::uint32_t* ref_offsets = nullptr;  // byte offsets of the Refs, ascending
-  bool array = false;                        // the object is a row of elements up to the end of its cell (the rest of a cell is zero)
-  // The window of the allocation caches that serves this type (interfaces/processor.h), given out on first use: 0 = not yet.
+  bool array = false;  // the object is a row of elements up to the end of its cell (the rest of a cell is zero)
+  // The window of the allocation caches that serves this type (interfaces/processor.h), given out on first use: 0 = not
+  // yet.
   mutable std::atomic<std::uint32_t> window{0};
 };
 
@@ -57,9 +59,12 @@ template <class T>
 struct IsRef<Ref<T>> : std::true_type {};
 
 template <class T>
-concept SaysItsRefs = requires { typename T::GearboxRefsDeclared; };
+concept SaysItsRefs = requires {
+  typename T::GearboxRefsDeclared;
+};
 
-// Adds the offsets of every Ref in a member of type T at `offset`: a Ref, an array of such, or a nested type that says its own.
+// Adds the offsets of every Ref in a member of type T at `offset`: a Ref, an array of such, or a nested type that says
+// its own.
 template <class T>
 constexpr void collect_refs(std::size_t offset, RefOffsets& out) {
   if constexpr (IsRef<T>::value) {
@@ -81,23 +86,24 @@ constexpr void collect_refs(std::size_t offset, RefOffsets& out) {
 #define GEARBOX_EXPAND2(...) GEARBOX_EXPAND1(GEARBOX_EXPAND1(__VA_ARGS__))
 #define GEARBOX_EXPAND1(...) __VA_ARGS__
 #define GEARBOX_COLLECT_REFS(Type, ...) __VA_OPT__(GEARBOX_EXPAND(GEARBOX_COLLECT_NEXT(Type, __VA_ARGS__)))
-#define GEARBOX_COLLECT_NEXT(Type, field, ...)                                                                  \
+#define GEARBOX_COLLECT_NEXT(Type, field, ...)                                                                         \
   ::gearbox::detail::collect_refs<decltype(Type::field)>(gearbox_base + __builtin_offsetof(Type, field), gearbox_out); \
   __VA_OPT__(GEARBOX_COLLECT_AGAIN GEARBOX_PARENS(Type, __VA_ARGS__))
 #define GEARBOX_COLLECT_AGAIN() GEARBOX_COLLECT_NEXT
 
 // Inside a type, after its fields: names every field that is or holds a Ref.
-#define GEARBOX_REFS(Type, ...)                                                                              \
-  using GearboxRefsDeclared = void;                                                                          \
+#define GEARBOX_REFS(Type, ...)                                                                                      \
+  using GearboxRefsDeclared = void;                                                                                  \
   static constexpr void gearbox_collect_refs(std::size_t gearbox_base, ::gearbox::detail::RefOffsets& gearbox_out) { \
-    GEARBOX_COLLECT_REFS(Type, __VA_ARGS__)                                                                  \
+    GEARBOX_COLLECT_REFS(Type, __VA_ARGS__)                                                                          \
   }
 // Inside a type: it holds no Ref.
 #define GEARBOX_NO_REFS(Type)       \
   using GearboxRefsDeclared = void; \
   static constexpr void gearbox_collect_refs(std::size_t, ::gearbox::detail::RefOffsets&) {}
 
-// What may live on the collected heap: it is destroyed without notice, so its destructor must be trivial (use a finalizer for the rest).
+// What may live on the collected heap: it is destroyed without notice, so its destructor must be trivial (use a
+// finalizer for the rest).
 template <class T>
 concept HeapType = std::is_trivially_destructible_v<T> && alignof(T) <= 16 &&
                    (std::is_arithmetic_v<T> || std::is_enum_v<T> || detail::IsRef<T>::value || detail::SaysItsRefs<T>);
@@ -130,10 +136,12 @@ template <HeapType T>
 inline const TypeDesc kArrayDesc{detail::type_name<T>(), sizeof(T), detail::RefTable<T>::kOffsets.count,
                                  detail::RefTable<T>::kOffsets.at.data(), true};
 
-// COLD side of the barrier: the P's buffer is full. Defined in interfaces/current.cc; hands it to the collector of the P's runtime.
+// COLD side of the barrier: the P's buffer is full. Defined in interfaces/current.cc; hands it to the collector of the
+// P's runtime.
 void write_barrier_full(P& p) noexcept;
 
-// HOT. Must run before every change of a slot that the collector may look at, while p.marking. No safepoint between this and the store.
+// HOT. Must run before every change of a slot that the collector may look at, while p.marking. No safepoint between
+// this and the store.
 inline void write_barrier(P& p, std::uintptr_t old_value, std::uintptr_t new_value) noexcept {
   WriteBuffer& buffer = p.write_buffer;
   // Entries are raw words; null and non-heap words are dropped at the flush, which looks at each anyway.
@@ -144,8 +152,9 @@ inline void write_barrier(P& p, std::uintptr_t old_value, std::uintptr_t new_val
 }
 
 #if defined(GEARBOX_CHECKED)
-void check_ref_place(const void* slot) noexcept;        // dies unless slot lies on the collected heap of the current runtime
-void check_ref_constructed(const void* slot) noexcept;  // dies if slot lies in the object being made, at an offset its type did not name
+void check_ref_place(const void* slot) noexcept;  // dies unless slot lies on the collected heap of the current runtime
+void check_ref_constructed(
+    const void* slot) noexcept;  // dies if slot lies in the object being made, at an offset its type did not name
 #endif
 
 // A reference held by a heap object. Word-sized; copying it copies the reference through the barrier.
@@ -154,7 +163,8 @@ class Ref {
  public:
   constexpr Ref() noexcept { constructed(); }
   Ref(std::nullptr_t) noexcept { constructed(); }  // NOLINT: a Ref is used like a pointer
-  // Initialising stores need the insertion half: the new object may be black, the value's only other holder a stack that dies.
+  // Initialising stores need the insertion half: the new object may be black, the value's only other holder a stack
+  // that dies.
   Ref(T* value) noexcept {  // NOLINT
     constructed();
     store(value);

@@ -1,5 +1,5 @@
-// P and M: the right to run goroutines, and the thread that runs them; what the gears may know of both. The runtime derives its own structures
-// from these.
+// P and M: the right to run goroutines, and the thread that runs them; what the gears may know of both. The runtime
+// derives its own structures from these.
 #pragma once
 
 #include <atomic>
@@ -20,8 +20,9 @@ inline constexpr std::size_t kMaxMs = 4096;  // Ms are made when all others bloc
 
 // ---- Windows: what the inline allocation path reads.
 //
-// A window is a row of free cells of equal size: bit i of `free` says that the cell at base + i * stride is free and already zeroed
-// (cells that hold no references are zeroed by the allocating path instead: `needs_zero`). Taking one is a count of trailing zeros.
+// A window is a row of free cells of equal size: bit i of `free` says that the cell at base + i * stride is free and
+// already zeroed (cells that hold no references are zeroed by the allocating path instead: `needs_zero`). Taking one is
+// a count of trailing zeros.
 struct Window {
   std::uint64_t free = 0;
   std::uintptr_t base = 0;
@@ -29,7 +30,8 @@ struct Window {
   std::uint32_t needs_zero = 0;
 };
 
-// Size classes: 16-byte steps to 128, then four steps in each doubling up to 32 KiB (jemalloc's spacing; internal waste at most 20 %).
+// Size classes: 16-byte steps to 128, then four steps in each doubling up to 32 KiB (jemalloc's spacing; internal waste
+// at most 20 %).
 inline constexpr std::size_t kMaxSmallBytes = 32768;
 inline constexpr std::uint32_t kSizeClasses = 40;
 constexpr std::uint32_t size_class_of(std::size_t bytes) noexcept {
@@ -47,8 +49,9 @@ constexpr std::size_t size_class_bytes(std::uint32_t size_class) noexcept {
 static_assert(size_class_bytes(size_class_of(kMaxSmallBytes)) == kMaxSmallBytes &&
               size_class_of(kMaxSmallBytes) == kSizeClasses - 1);
 
-// Indexes of windows in a cache: [0, C) cells without references, by size class; [C, 2C) cells that begin with a 16-byte ObjectHeader, by size
-// class of header + payload; [2C, kWindows) one for each of the first types allocated: cells without a header, all of that type.
+// Indexes of windows in a cache: [0, C) cells without references, by size class; [C, 2C) cells that begin with a
+// 16-byte ObjectHeader, by size class of header + payload; [2C, kWindows) one for each of the first types allocated:
+// cells without a header, all of that type.
 inline constexpr std::uint32_t kNoscanWindow = 0;
 inline constexpr std::uint32_t kHeaderWindow = kSizeClasses;
 inline constexpr std::uint32_t kTypedWindow = 2 * kSizeClasses;
@@ -56,11 +59,11 @@ inline constexpr std::uint32_t kWindows = 256;
 
 struct AllocCache {
   Window windows[kWindows];
-  std::uintptr_t tiny = 0;          // the rest of a 16-byte cell shared by reference-free objects of up to 8 bytes
-  std::uint32_t tiny_left = 0;      // bytes
+  std::uintptr_t tiny = 0;              // the rest of a 16-byte cell shared by reference-free objects of up to 8 bytes
+  std::uint32_t tiny_left = 0;          // bytes
   std::uint64_t allocated_bytes = 0;    // handed to this P by refills, whole run
   std::uint64_t allocated_objects = 0;  // cells taken by refills, whole run (an upper bound of objects made)
-  void* impl = nullptr;             // the allocator's own per-P data
+  void* impl = nullptr;                 // the allocator's own per-P data
 };
 
 struct WriteBuffer {
@@ -80,15 +83,15 @@ inline constexpr std::uint32_t kAttentionStop = 2;     // the world stops
 struct alignas(128) P {
   std::atomic<std::uint32_t> attention{0};  // any thread sets, owner clears; read at every safepoint
   bool marking = false;                     // write barrier on. Written only while the world is stopped
-  bool scanning = false;                    // look at G::scan before running a G (collector.h). Written only while the world is stopped
+  bool scanning = false;  // look at G::scan before running a G (collector.h). Written only while the world is stopped
   PId id = 0;
-  M* m = nullptr;                           // the owner, null when idle
+  M* m = nullptr;  // the owner, null when idle
   World* world = nullptr;
   Collector* collector = nullptr;
   const Heap* heap = nullptr;
   std::atomic<PStatus> status{PStatus::kIdle};
-  std::uint32_t schedule_tick = 0;          // counts picks; owner only
-  void* scheduler_data = nullptr;           // the policy's own
+  std::uint32_t schedule_tick = 0;  // counts picks; owner only
+  void* scheduler_data = nullptr;   // the policy's own
   WriteBuffer write_buffer;
   AllocCache cache;
 };

@@ -5,7 +5,8 @@
 namespace gearbox {
 
 std::optional<std::string> why_illegal(const SchedulerEntry& scheduler, const AllocatorEntry& allocator,
-                                       const CollectorEntry& collector, const PollerEntry& poller, std::uint64_t procs) {
+                                       const CollectorEntry& collector, const PollerEntry& poller,
+                                       std::uint64_t procs) {
   if (scheduler.traits.max_procs != 0 && procs > scheduler.traits.max_procs)
     return fmt::format("scheduler={} serves at most {} P, and {} were asked for (--procs)", scheduler.name,
                        scheduler.traits.max_procs, procs);

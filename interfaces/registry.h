@@ -1,8 +1,8 @@
 // Registry entries: what a member file hands out, and the rule that decides which four gears fit together.
 //
-// Each member file defines one function named like the file, `SchedulerEntry turnstile()`, in its family's namespace. CMake lists the
-// folder and generates the list of declarations and calls; a file without its function is a link error. There are no static
-// initialisers and no list to edit.
+// Each member file defines one function named like the file, `SchedulerEntry turnstile()`, in its family's namespace.
+// CMake lists the folder and generates the list of declarations and calls; a file without its function is a link error.
+// There are no static initialisers and no list to edit.
 #pragma once
 
 #include <functional>
@@ -30,19 +30,19 @@ struct SchedulerTraits {
   std::uint32_t max_procs = 0;    // 0: any number of Ps
 };
 struct AllocatorTraits {
-  bool can_free = true;         // unreachable objects can be taken back
-  bool native_spans = true;     // objects found by span division; false: by start bits
-  bool concurrent_sweep = true; // sweep may run while other Ps allocate
+  bool can_free = true;          // unreachable objects can be taken back
+  bool native_spans = true;      // objects found by span division; false: by start bits
+  bool concurrent_sweep = true;  // sweep may run while other Ps allocate
 };
 struct CollectorTraits {
-  bool frees = true;               // hands unreachable objects back to the allocator
-  bool concurrent_mark = false;    // marks while mutators run, so it needs the write barrier
-  bool concurrent_sweep = false;   // sweeps while mutators allocate
+  bool frees = true;              // hands unreachable objects back to the allocator
+  bool concurrent_mark = false;   // marks while mutators run, so it needs the write barrier
+  bool concurrent_sweep = false;  // sweeps while mutators allocate
 };
 struct PollerTraits {
-  bool completion = false;   // the kernel does the operation; false: the goroutine does it when told it is ready
-  bool lane_owner = false;   // a lane may be used by one thread only
-  bool real_io = true;       // false: operations complete without a kernel (null member)
+  bool completion = false;  // the kernel does the operation; false: the goroutine does it when told it is ready
+  bool lane_owner = false;  // a lane may be used by one thread only
+  bool real_io = true;      // false: operations complete without a kernel (null member)
 };
 
 namespace detail {
@@ -53,7 +53,8 @@ struct Entry {
   std::string_view summary;  // one line
   Traits traits;
   std::function<std::unique_ptr<OptionSet>()> make_options;
-  // Makes the gear. An Error when this machine refuses it (a poller whose system call is forbidden, say): never a fallback.
+  // Makes the gear. An Error when this machine refuses it (a poller whose system call is forbidden, say): never a
+  // fallback.
   std::function<Result<std::unique_ptr<Gear>>(World&, const OptionSet&)> make;
 };
 }  // namespace detail
@@ -69,7 +70,8 @@ struct EntryFacts {
 };
 
 // Builds the entry of a member. Impl is constructible from (World&, const Options&). If Impl has a static
-// `Result<std::unique_ptr<Gear>> create(World&, const Options&)`, that is used instead, for members that can be refused.
+// `Result<std::unique_ptr<Gear>> create(World&, const Options&)`, that is used instead, for members that can be
+// refused.
 template <class Impl, class Options, class Traits>
 auto make_entry(EntryFacts<Traits> facts) {
   using E = std::conditional_t<
@@ -94,8 +96,8 @@ auto make_entry(EntryFacts<Traits> facts) {
 }
 
 // The traits of four gears and the number of Ps -> nothing when they fit, or a sentence that says why they do not.
-std::optional<std::string> why_illegal(const SchedulerEntry& scheduler, const AllocatorEntry& allocator, const CollectorEntry& collector,
-                                       const PollerEntry& poller, std::uint64_t procs);
+std::optional<std::string> why_illegal(const SchedulerEntry& scheduler, const AllocatorEntry& allocator,
+                                       const CollectorEntry& collector, const PollerEntry& poller, std::uint64_t procs);
 
 // All members, sorted by name; generated from the folders at configure time (cmake/generate_lists.cmake).
 std::vector<SchedulerEntry> all_schedulers();

@@ -1,15 +1,17 @@
-// Scheduler: decides which runnable G a P runs next, and whom to wake. It switches no stacks, blocks nothing, allocates nothing while
-// running. Callers are the runtime and its timers and poller. HOT methods run once per goroutine switch.
+// Scheduler: decides which runnable G a P runs next, and whom to wake. It switches no stacks, blocks nothing, allocates
+// nothing while running. Callers are the runtime and its timers and poller. HOT methods run once per goroutine switch.
 //
 // The runtime's worker loop on each M that owns a P:
 //
 //     g = pick_local(p)                on the parking goroutine's stack, so that G -> G is one switch
 //     if none: switch to the M's stack; run due timers; g = pick_next(p)
-//     pick_next finds nothing: it called World::prepare_to_park(p), looked once more, and returns null: the M has no P now and sleeps
+//     pick_next finds nothing: it called World::prepare_to_park(p), looked once more, and returns null: the M has no P
+//     now and sleeps
 //
-// Idle protocol. Between "found nothing" and "asleep" work may arrive. The policy closes that window: prepare_to_park(p), full fence, look again
-// at everything; if something is there, cancel_park(p) and search again (if cancel_park says false, somebody else was given p and will search: return null).
-// enqueue() does the mirror image: publish the G, full fence, look whether a P must be woken. One of the two sees the other.
+// Idle protocol. Between "found nothing" and "asleep" work may arrive. The policy closes that window:
+// prepare_to_park(p), full fence, look again at everything; if something is there, cancel_park(p) and search again (if
+// cancel_park says false, somebody else was given p and will search: return null). enqueue() does the mirror image:
+// publish the G, full fence, look whether a P must be woken. One of the two sees the other.
 #pragma once
 
 #include <cstdint>
@@ -32,7 +34,8 @@ class Scheduler {
   virtual ~Scheduler() = default;
 
   // HOT. Makes g runnable. p is the P the caller owns, or kNoP from outside.
-  // REQUIRES: g->status is kRunnable, g is in no queue, its context is saved or will be before anything can pick it (see runtime/sched.cc, S1).
+  // REQUIRES: g->status is kRunnable, g is in no queue, its context is saved or will be before anything can pick it
+  // (see runtime/sched.cc, S1).
   // ENSURES:  exactly one later pick returns g; a parked P is woken if the policy finds nobody searching.
   virtual void enqueue(G* g, PId p, Why why) = 0;
 
@@ -43,13 +46,15 @@ class Scheduler {
 
   // HOT. The next G for p from p's own queue, without searching elsewhere, waking or blocking; null when that is empty.
   // REQUIRES: the calling thread owns p. May run on any stack.
-  // inherit_slice is set when g continues the slice of the G that readied it (Go's runnext rule), so that a pair cannot starve others.
+  // inherit_slice is set when g continues the slice of the G that readied it (Go's runnext rule), so that a pair cannot
+  // starve others.
   virtual G* pick_local(PId p, bool& inherit_slice) = 0;
 
   // WARM. The next G for p after a full search, or null with p given up (see "Idle protocol"). On the M's own stack.
   virtual G* pick_next(PId p, bool& inherit_slice) = 0;
 
-  // WARM. The M that was woken for p by wake_one_parked_p() begins here, before its first pick_next (Go: it starts spinning).
+  // WARM. The M that was woken for p by wake_one_parked_p() begins here, before its first pick_next (Go: it starts
+  // spinning).
   virtual void on_woken(PId) {}
 
   // COLD. sysmon, about every slice, any thread: a policy that ages or balances does it here.

@@ -1,7 +1,8 @@
-// Workload: a program to run on a combination of gears. It checks its own answer: a cell whose answer is wrong is `check_failed` and
-// never a time. Workloads include only base/, this header and runtime/api.h.
+// Workload: a program to run on a combination of gears. It checks its own answer: a cell whose answer is wrong is
+// `check_failed` and never a time. Workloads include only base/, this header and runtime/api.h.
 //
-// Each file workloads/<name>.cc defines `WorkloadEntry <name>()` in namespace gearbox::workloads and is found by its name.
+// Each file workloads/<name>.cc defines `WorkloadEntry <name>()` in namespace gearbox::workloads and is found by its
+// name.
 #pragma once
 
 #include <cstdint>
@@ -36,14 +37,19 @@ class Report {
   };
   // The headline: operations a second. unit: "round trips/s".
   void throughput(double operations, std::int64_t elapsed_ns, std::string unit) {
-    metric("throughput", std::move(unit), "higher", elapsed_ns > 0 ? operations * 1e9 / static_cast<double>(elapsed_ns) : 0.0);
+    metric("throughput", std::move(unit), "higher",
+           elapsed_ns > 0 ? operations * 1e9 / static_cast<double>(elapsed_ns) : 0.0);
   }
   void metric(std::string name, std::string unit, std::string better, double value) {
     metrics.push_back({std::move(name), std::move(unit), std::move(better), value});
   }
-  void histogram(std::string name, std::string unit, Histogram h) { hists.push_back({std::move(name), std::move(unit), std::move(h)}); }
+  void histogram(std::string name, std::string unit, Histogram h) {
+    hists.push_back({std::move(name), std::move(unit), std::move(h)});
+  }
   // Records whether an answer was right. Every workload makes at least one check.
-  void check(std::string name, bool ok, std::string detail) { checks.push_back({std::move(name), ok, std::move(detail)}); }
+  void check(std::string name, bool ok, std::string detail) {
+    checks.push_back({std::move(name), ok, std::move(detail)});
+  }
   template <class T>
   void check_equal(std::string name, const T& found, const T& expected) {
     check(std::move(name), found == expected,
@@ -70,7 +76,9 @@ template <class Params>
 WorkloadEntry make_workload(WorkloadFacts facts, void (*run)(const Params&, Report&)) {
   return {facts.name, facts.summary, facts.headline,
           [] { return std::unique_ptr<OptionSet>(std::make_unique<TypedOptions<Params>>()); },
-          [run](const OptionSet& set, Report& report) { run(static_cast<const TypedOptions<Params>&>(set).options, report); }};
+          [run](const OptionSet& set, Report& report) {
+            run(static_cast<const TypedOptions<Params>&>(set).options, report);
+          }};
 }
 
 std::vector<WorkloadEntry> all_workloads();  // generated, sorted by name

@@ -1,4 +1,5 @@
-// World: the runtime as the gears see it. Implemented by runtime/; a test may implement a small one of its own (tests/contract/).
+// World: the runtime as the gears see it. Implemented by runtime/; a test may implement a small one of its own
+// (tests/contract/).
 #pragma once
 
 #include <cstddef>
@@ -26,35 +27,38 @@ class World {
   virtual const WorldConfig& config() const = 0;
 
   // ---- Ps. Any thread.
-  virtual PId p_count() const = 0;          // GOMAXPROCS; changes only while the world is stopped
-  virtual P& p(PId id) = 0;                 // REQUIRES: id < p_count(), or was so once (removed Ps stay readable)
-  virtual PId idle_p_count() const = 0;     // a hint, racy by nature
+  virtual PId p_count() const = 0;       // GOMAXPROCS; changes only while the world is stopped
+  virtual P& p(PId id) = 0;              // REQUIRES: id < p_count(), or was so once (removed Ps stay readable)
+  virtual PId idle_p_count() const = 0;  // a hint, racy by nature
 
   // ---- Parking Ps (for schedulers). See interfaces/scheduler.h for the protocol.
   // Puts p on the idle list: from here a wake may choose it. Called by its owner, which from here no longer owns it.
   virtual void prepare_to_park(PId p) = 0;
   // Takes p back. False if a wake has already chosen it: then another M owns it and will search; the caller owns no P.
   virtual bool cancel_park(PId p) = 0;
-  // Chooses an idle P, if there is one, and an M to run it, which will call pick_next(). False if no P was idle. Any thread. The M that is woken
-  // begins with Scheduler::on_woken(p).
+  // Chooses an idle P, if there is one, and an M to run it, which will call pick_next(). False if no P was idle. Any
+  // thread. The M that is woken begins with Scheduler::on_woken(p).
   virtual bool wake_one_parked_p() = 0;
 
   // ---- Goroutines, for gears that have workers of their own. On a goroutine unless said otherwise.
-  // A system goroutine: not counted by num_goroutine, no reason for the program to stay alive. name: a constant string for traces.
+  // A system goroutine: not counted by num_goroutine, no reason for the program to stay alive. name: a constant string
+  // for traces.
   virtual void spawn_system(std::function<void()> body, const char* name) = 0;
   // Parks the current G; `lock` is released after the G has left its stack, so a ready() under the lock cannot be lost.
   virtual void park_and_unlock(SpinLock& lock, const char* why) = 0;
   // Makes a parked G runnable. Any thread; once per park.
   virtual void ready(G* g) = 0;
-  virtual void yield() = 0;                       // lets others run
-  virtual void sleep_ns(std::int64_t ns) = 0;     // the goroutine
-  // Runs f on the M's own stack with the current G's context saved, so that its whole stack can be scanned; f must not park. COLD.
+  virtual void yield() = 0;                    // lets others run
+  virtual void sleep_ns(std::int64_t ns) = 0;  // the goroutine
+  // Runs f on the M's own stack with the current G's context saved, so that its whole stack can be scanned; f must not
+  // park. COLD.
   virtual void on_system_stack(void (*f)(void*), void* argument) = 0;
 
   // ---- Stopping the world (for collectors). On a goroutine, or on_system_stack.
-  // When stop_the_world() returns, every other P is idle, in a system call, or held at a safepoint with its G's context saved; the caller's own G is
-  // running: its stack must be scanned from on_system_stack. Serialised: a second caller waits (at a safepoint) until the first has restarted.
-  // Returns the nanoseconds from the request until every P had stopped.
+  // When stop_the_world() returns, every other P is idle, in a system call, or held at a safepoint with its G's context
+  // saved; the caller's own G is running: its stack must be scanned from on_system_stack. Serialised: a second caller
+  // waits (at a safepoint) until the first has restarted. Returns the nanoseconds from the request until every P had
+  // stopped.
   virtual std::int64_t stop_the_world(const char* why) = 0;
   virtual void start_the_world() = 0;
   // Makes every P pass a safepoint (or find it idle) once, without stopping them together. May park.
@@ -64,22 +68,26 @@ class World {
   virtual std::size_t g_slots() const = 0;
   // The G in a slot, or null if it was never used. Its status says whether it has a stack worth scanning (not kDead).
   virtual G* g_at(std::size_t slot) = 0;
-  // The words of a G's saved stack: calls visit(context, first, count) for [sp - 128, stack_hi) and for words kept beside it.
-  // REQUIRES: g's context is saved and cannot run meanwhile (claimed, or world stopped).
-  virtual void visit_stack(G* g, void (*visit)(void* context, const std::uintptr_t* first, std::size_t count), void* context) = 0;
-  // All other roots, split in jobs that may run at the same time on different Ms, world running or stopped: words to be looked at conservatively.
-  virtual std::size_t root_jobs() const = 0;
-  virtual void visit_roots(std::size_t job, void (*visit)(void* context, const std::uintptr_t* first, std::size_t count),
+  // The words of a G's saved stack: calls visit(context, first, count) for [sp - 128, stack_hi) and for words kept
+  // beside it. REQUIRES: g's context is saved and cannot run meanwhile (claimed, or world stopped).
+  virtual void visit_stack(G* g, void (*visit)(void* context, const std::uintptr_t* first, std::size_t count),
                            void* context) = 0;
-  virtual void arm_stack_scan() = 0;     // world stopped: all Gs kUnscanned, scanning flags up
-  virtual void disarm_stack_scan() = 0;  // world stopped
-  virtual void set_marking(bool on) = 0; // world stopped: P::marking of every P
+  // All other roots, split in jobs that may run at the same time on different Ms, world running or stopped: words to be
+  // looked at conservatively.
+  virtual std::size_t root_jobs() const = 0;
+  virtual void visit_roots(std::size_t job,
+                           void (*visit)(void* context, const std::uintptr_t* first, std::size_t count),
+                           void* context) = 0;
+  virtual void arm_stack_scan() = 0;      // world stopped: all Gs kUnscanned, scanning flags up
+  virtual void disarm_stack_scan() = 0;   // world stopped
+  virtual void set_marking(bool on) = 0;  // world stopped: P::marking of every P
 
   // ---- Finalizers. Objects that have one: what they reach is kept until it has run, they themselves are not.
-  // Concurrent mark or pause: payload addresses of objects with finalizers; the collector scans their fields without marking them.
+  // Concurrent mark or pause: payload addresses of objects with finalizers; the collector scans their fields without
+  // marking them.
   virtual void visit_finalizer_objects(void (*visit)(void* context, void* payload), void* context) = 0;
-  // World stopped, marking complete: for each object with a finalizer for which is_dead() says true, queues the finalizer; the collector then marks the object
-  // (resurrection) inside is_dead.
+  // World stopped, marking complete: for each object with a finalizer for which is_dead() says true, queues the
+  // finalizer; the collector then marks the object (resurrection) inside is_dead.
   virtual void queue_dead_finalizers(bool (*is_dead)(void* context, void* payload), void* context) = 0;
 };
 

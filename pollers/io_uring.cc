@@ -1,30 +1,29 @@
 // io_uring: the kernel does the operation. One ring for each M, used by its thread alone.
 //
 // Idea.       begin() writes a submission entry; everything queued goes to the kernel with the next poll, in one call
-// that also brings completions. With
-//             SINGLE_ISSUER and DEFER_TASKRUN the kernel does its half inside that call, on the owner's thread: no
-//             interrupt, no lock. What can be done at once need not go through the ring: with `try_first` the call is
-//             tried without waiting before it is queued.
+//             that also brings completions. With SINGLE_ISSUER and DEFER_TASKRUN the kernel does its half inside that
+//             call, on the owner's thread: no interrupt, no lock. What can be done at once need not go through the
+//             ring: with `try_first` the call is tried without waiting before it is queued.
 // Structure.  Lane (io_uring/lane.h): ring, slots, wake. lanes_[M]: made by bind(). UringConn: what is in flight in
-// each direction, by name. Invariants. U1  A slot is live from start() to its one completion; user_data carries its
-// generation, so nothing late can touch a new life.
+//             each direction, by name.
+// Invariants. U1  A slot is live from start() to its one completion; user_data carries its generation, so nothing late
+//                 can touch a new life.
 //             U2  Only the owner touches a lane. A cancel from elsewhere is a request in the lane's inbox, and a wake
-//             if its owner sleeps. U3  Each operation in flight holds a reference of its Conn, and the last reference
-//             closes the descriptor: no entry, queued or
-//                 submitted, ever names a number that means something else (O5).
-// The ladder. `taskrun=best` takes the first rung the kernel knows: defer (Linux 6.1), coop (6.0), plain. Any other
-// level is that rung or an
-//             error. The rung in use is a counter. A kernel or container that refuses io_uring altogether is an error,
-//             never another poller.
+//                 if its owner sleeps.
+//             U3  Each operation in flight holds a reference of its Conn, and the last reference closes the descriptor:
+//                 no entry, queued or submitted, ever names a number that means something else (O5).
+// Ladder.     `taskrun=best` takes the first rung the kernel knows: defer (Linux 6.1), coop (6.0), plain. Any other
+//             level is that rung or an error. The rung in use is a counter. A kernel or container that refuses io_uring
+//             altogether is an error, never another poller.
 // Threads.    begin, finish, flush, poll: the lane's owner. cancel, close, wake: anybody.
 // Rejected.   One ring with a lock: interrupts between threads, EINTR in foreign waits, operations that die with their
-// thread (all measured at 0.8 of this).
-//             LINK_TIMEOUT for deadlines: a deadline may move while the operation waits, and from another thread.
-//             Multishot receive with provided buffers: a copy more for readers that bring their own buffer; 2 % apart
-//             on echo.
+//             thread (all measured at 0.8 of this). LINK_TIMEOUT for deadlines: a deadline may move while the operation
+//             waits, and from another thread. Multishot receive with provided buffers: a copy more for readers that
+//             bring their own buffer; 2 % apart on echo.
 // Cost.       In the steady state one io_uring_enter brings a batch of completions; 0.1 to 0.5 system calls a message.
 // Weak spot.  An M that computes keeps the completions of its lane to itself until it polls; sysmon can only ask it to
-// yield. Source.     Jens Axboe's io_uring papers; TigerBeetle and Seastar for the shape; the flags as measured here.
+//             yield.
+// Source.     Jens Axboe's io_uring papers; TigerBeetle and Seastar for the shape; the flags as measured here.
 #include <array>
 #include <memory>
 

@@ -1,7 +1,9 @@
-// null: every operation is complete before it begins. Measures the price of the poller interface and of the net layer above it.
+// null: every operation is complete before it begins. Measures the price of the poller interface and of the net layer
+// above it.
 //
-// Idea.       begin() says kDone at once: a read fills its buffer with zeros, a write has written everything, an accept or connect succeeds with nothing
-//             behind it (result 0). Nothing ever parks, so poll() never readies anybody.
+// Idea.       begin() says kDone at once: a read fills its buffer with zeros, a write has written everything, an accept
+//             or connect succeeds with nothing behind it (result 0). Nothing ever parks, so poll() never readies
+//             anybody.
 // Structure.  None but the sleep of an idle M, a futex word.
 // Rejected.   Calling the kernel without waiting: then it would measure the kernel.
 #include <cstring>
@@ -48,11 +50,13 @@ class Null final : public Poller {
     os::futex_wake(wakes_, 1);
   }
   std::uint64_t in_flight(std::uint32_t) const noexcept override { return 0; }
-  void counters(CounterVisitor& v) const override { v.counter("operations", operations_.load(std::memory_order_relaxed), "Operations completed."); }
+  void counters(CounterVisitor& v) const override {
+    v.counter("operations", operations_.load(std::memory_order_relaxed), "Operations completed.");
+  }
 
  private:
   std::atomic<std::uint32_t> wakes_{0};
-  std::uint32_t seen_ = 0;            // one M waits at a time
+  std::uint32_t seen_ = 0;  // one M waits at a time
   std::atomic<std::uint64_t> operations_{0};
 };
 

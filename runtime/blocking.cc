@@ -1,7 +1,7 @@
 // Entering and leaving blocking calls (blocking.h says what and why).
 //
-//   S3  The P of a goroutine in a call is in status kSyscall until exactly one of these takes it by compare-exchange: the goroutine coming back,
-//       sysmon handing it off, a stop of the world.
+//   S3  The P of a goroutine in a call is in status kSyscall until exactly one of these takes it by compare-exchange:
+//       the goroutine coming back, sysmon handing it off, a stop of the world.
 #include "runtime/blocking.h"
 
 #include "runtime/panic.h"
@@ -22,7 +22,8 @@ void Runtime::enter_blocking() {
     // The stopper may have looked at this P just before: it waits for a safepoint, and this is one.
     Guard<SpinLock> hold(idle_lock_);
     PStatus in_call = PStatus::kSyscall;
-    if (stop_requested_ && p->status.compare_exchange_strong(in_call, PStatus::kStopped, std::memory_order_acq_rel)) count_stopped();
+    if (stop_requested_ && p->status.compare_exchange_strong(in_call, PStatus::kStopped, std::memory_order_acq_rel))
+      count_stopped();
   }
 }
 
@@ -42,7 +43,8 @@ void Runtime::exit_blocking() {
       return;
     }
   }
-  // Its P is gone. From the M's own stack: any idle P, or the queue. Its status stays kSyscall until it has left its stack.
+  // Its P is gone. From the M's own stack: any idle P, or the queue. Its status stays kSyscall until it has left its
+  // stack.
   g->wait_reason = "syscall return";
   m->after = [](Runtime& runtime, Goroutine* left, void*) {
     Machine* machine = current_machine();

@@ -1,11 +1,13 @@
 // blocking(f): runs f, which may block the thread in the kernel, while other goroutines go on.
 //
-// The P is left behind in status kSyscall; if f takes long, sysmon hands it to another M, and a stop of the world takes it on the spot. When f
-// returns, the goroutine takes its P back if nobody else did, else any idle one, else it queues up. With pollers whose lanes belong to one
-// thread (io_uring), an M that blocks would hold its connections hostage: there f runs on a thread kept for such calls, one hop each way.
+// The P is left behind in status kSyscall; if f takes long, sysmon hands it to another M, and a stop of the world takes
+// it on the spot. When f returns, the goroutine takes its P back if nobody else did, else any idle one, else it queues
+// up. With pollers whose lanes belong to one thread (io_uring), an M that blocks would hold its connections hostage:
+// there f runs on a thread kept for such calls, one hop each way.
 //
-// Everything live is spilled before f runs and stays put below nobody: the frame of blocking() records its stack pointer, and a
-// collector scans from there up. So f must not allocate on the heap, store into Refs, or call anything of this runtime that may park.
+// Everything live is spilled before f runs and stays put below nobody: the frame of blocking() records its stack
+// pointer, and a collector scans from there up. So f must not allocate on the heap, store into Refs, or call anything
+// of this runtime that may park.
 #pragma once
 
 #include <type_traits>

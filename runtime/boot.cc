@@ -6,8 +6,8 @@
 //   first G    collector's workers, then the init functions in dependency order, then main
 //   end        main returned: no collection is running, the world stops for good, every M that can leaves its loop
 //
-// A goroutine that never reaches a safepoint cannot be stopped: its thread, and so the whole runtime, is left behind (the process is
-// about to exit; a test that does this leaks on purpose).
+// A goroutine that never reaches a safepoint cannot be stopped: its thread, and so the whole runtime, is left behind
+// (the process is about to exit; a test that does this leaks on purpose).
 #include "runtime/boot.h"
 
 #include <fmt/format.h>
@@ -31,7 +31,8 @@ class BootTrace {
   void step(std::string_view what) {
     if (!on_) return;
     const std::int64_t now = os::monotonic_ns();
-    const std::string line = fmt::format("boot {:>9.1f} us  (+{:.1f})  {}\n", static_cast<double>(now - began_) / 1e3, static_cast<double>(now - last_) / 1e3, what);
+    const std::string line = fmt::format("boot {:>9.1f} us  (+{:.1f})  {}\n", static_cast<double>(now - began_) / 1e3,
+                                         static_cast<double>(now - last_) / 1e3, what);
     os::write_all(2, line.data(), line.size());
     last_ = os::monotonic_ns();
   }
@@ -43,13 +44,19 @@ class BootTrace {
 
 Result<Stacks::Guard> choose_guard(RuntimeOptions::Guard wanted) {
   switch (wanted) {
-    case RuntimeOptions::Guard::kNone: return Stacks::Guard::kNone;
-    case RuntimeOptions::Guard::kMprotect: return Stacks::Guard::kMprotect;
+    case RuntimeOptions::Guard::kNone:
+      return Stacks::Guard::kNone;
+    case RuntimeOptions::Guard::kMprotect:
+      return Stacks::Guard::kMprotect;
     case RuntimeOptions::Guard::kInstall:
       if (os::best_guard() != os::GuardKind::kGuardInstall)
-        return Error{"guard=install: this kernel has no MADV_GUARD_INSTALL (it came with Linux 6.13); guard=mprotect or guard=auto works", EINVAL};
+        return Error{
+            "guard=install: this kernel has no MADV_GUARD_INSTALL (it came with Linux 6.13); guard=mprotect or "
+            "guard=auto works",
+            EINVAL};
       return Stacks::Guard::kInstall;
-    case RuntimeOptions::Guard::kAuto: break;
+    case RuntimeOptions::Guard::kAuto:
+      break;
   }
   return os::best_guard() == os::GuardKind::kGuardInstall ? Stacks::Guard::kInstall : Stacks::Guard::kMprotect;
 }
@@ -57,7 +64,9 @@ Result<Stacks::Guard> choose_guard(RuntimeOptions::Guard wanted) {
 }  // namespace
 
 Runtime::Runtime(const RuntimeOptions& options, Stacks::Guard guard)
-    : finalizers_(std::make_unique<Finalizers>()), options_(options), stacks_(options.stack_kib * 1024, options.stack_colour, guard) {
+    : finalizers_(std::make_unique<Finalizers>()),
+      options_(options),
+      stacks_(options.stack_kib * 1024, options.stack_colour, guard) {
   config_.seed = options.seed;
   config_.stress_alloc = options.stress_alloc;
   config_.checkmark = options.checkmark;
@@ -79,7 +88,9 @@ Result<std::unique_ptr<Runtime>> Runtime::create(const RuntimeOptions& given, co
   std::unique_ptr<Runtime> runtime(new Runtime(options, *guard));
   runtime->boot_began_ns_ = began;
   trace.step(fmt::format("entry: {} Ps, stacks of {} KiB, guard pages by {}", options.procs, options.stack_kib,
-                         *guard == Stacks::Guard::kInstall ? "MADV_GUARD_INSTALL" : (*guard == Stacks::Guard::kMprotect ? "mprotect" : "nothing")));
+                         *guard == Stacks::Guard::kInstall
+                             ? "MADV_GUARD_INSTALL"
+                             : (*guard == Stacks::Guard::kMprotect ? "mprotect" : "nothing")));
 
   Heap& heap = runtime->heap_;
   const std::size_t heap_bytes = (options.heap_mib << 20) / kHeapAlignment * kHeapAlignment;
@@ -94,14 +105,16 @@ Result<std::unique_ptr<Runtime>> Runtime::create(const RuntimeOptions& given, co
   if (!theirs) return refused("allocator", gears.allocator.name, theirs.error());
   if (!*theirs) {
     auto range = os::reserve(heap_bytes, kHeapHint, kHeapAlignment);
-    if (!range) range = os::reserve(heap_bytes, 0, kHeapAlignment);  // taken by another runtime of this process: anywhere does
+    if (!range)
+      range = os::reserve(heap_bytes, 0, kHeapAlignment);  // taken by another runtime of this process: anywhere does
     if (!range) return Error{"cannot reserve the heap: " + range.error().message, range.error().error_number};
     heap.base = reinterpret_cast<std::uintptr_t>(*range);
     runtime->owns_heap_range_ = true;
   }
   trace.step(fmt::format("heap range reserved: {} MiB at {:#x}", heap.bytes >> 20, heap.base));
 
-  if (auto started = runtime->allocator_->start(heap); !started) return refused("allocator", gears.allocator.name, started.error());
+  if (auto started = runtime->allocator_->start(heap); !started)
+    return refused("allocator", gears.allocator.name, started.error());
   trace.step(fmt::format("schedinit: allocator {}", gears.allocator.name));
 
   auto collector = gears.collector.make(*runtime, *gears.collector_options);
@@ -153,20 +166,24 @@ RunStats Runtime::run(std::function<void()> main) {
     trace.step("sysmon started");
   }
 
-  detail::spawn(*this, [this, &trace] {
-    trace.step("first goroutine runs");
-    collector_->start_workers();
-    trace.step("collector's workers made");
-    run_init_functions([&trace](std::string_view name) { trace.step(fmt::format("init {}", name)); });
-    trace.step("main begins");
-    main_();
-    trace.step("main returned");
-    collector_->stop();
-    finish();
-  }, false);
+  detail::spawn(
+      *this,
+      [this, &trace] {
+        trace.step("first goroutine runs");
+        collector_->start_workers();
+        trace.step("collector's workers made");
+        run_init_functions([&trace](std::string_view name) { trace.step(fmt::format("init {}", name)); });
+        trace.step("main begins");
+        main_();
+        trace.step("main returned");
+        collector_->stop();
+        finish();
+      },
+      false);
   machine_loop(m);
 
-  // The world is stopped for good. Threads leave their loops; those in blocking calls that do not return are left behind.
+  // The world is stopped for good. Threads leave their loops; those in blocking calls that do not return are left
+  // behind.
   sysmon_stop_.store(true, std::memory_order_release);
   sysmon_word_.fetch_add(1, std::memory_order_release);
   os::futex_wake(sysmon_word_, 1);
@@ -193,22 +210,26 @@ RunStats Runtime::run(std::function<void()> main) {
     RunStats& out;
     std::string prefix;
   };
-  Named scheduler_counters(stats, "scheduler."), allocator_counters(stats, "allocator."), collector_counters(stats, "collector."),
-      poller_counters(stats, "poller."), own(stats, "runtime.");
+  Named scheduler_counters(stats, "scheduler."), allocator_counters(stats, "allocator."),
+      collector_counters(stats, "collector."), poller_counters(stats, "poller."), own(stats, "runtime.");
   scheduler_->counters(scheduler_counters);
   allocator_->counters(allocator_counters);
   collector_->counters(collector_counters);
   poller_->counters(poller_counters);
   own.counter("threads", counters_.machines_made.load(), "Threads made for goroutines and blocking calls.");
-  own.counter("threads_refused", counters_.threads_refused.load(), "Threads that the kernel refused; their P stayed idle until another thread was free.");
-  own.counter("preemptions", counters_.preemptions.load(), "Goroutines that yielded at a safepoint because their slice was over.");
+  own.counter("threads_refused", counters_.threads_refused.load(),
+              "Threads that the kernel refused; their P stayed idle until another thread was free.");
+  own.counter("preemptions", counters_.preemptions.load(),
+              "Goroutines that yielded at a safepoint because their slice was over.");
   own.counter("hand_offs", counters_.hand_offs.load(), "Ps taken from blocked system calls.");
   own.counter("polls", counters_.polls.load(), "Non-blocking looks at the poller.");
   own.counter("poller_sleeps", counters_.poller_sleeps.load(), "Times an idle thread slept in the poller.");
   own.counter("futex_sleeps", counters_.futex_sleeps.load(), "Times an idle thread slept on its futex.");
   own.counter("goroutines_made", next_id_.load() - 1, "Goroutines started, the runtime's own included.");
   own.counter("stacks", stacks_.count(), "Goroutine stacks made.");
-  stats.guard_kind = stacks_.guard() == Stacks::Guard::kInstall ? "install" : (stacks_.guard() == Stacks::Guard::kMprotect ? "mprotect" : "none");
+  stats.guard_kind = stacks_.guard() == Stacks::Guard::kInstall
+                         ? "install"
+                         : (stacks_.guard() == Stacks::Guard::kMprotect ? "mprotect" : "none");
   machine_end(m);
   return stats;
 }

@@ -1,8 +1,9 @@
-// Boot: from four registry entries to a running first goroutine, and back. This is all of the runtime that the harness sees.
+// Boot: from four registry entries to a running first goroutine, and back. This is all of the runtime that the harness
+// sees.
 //
-// The order is the original's: entry -> schedinit (allocator, collector, scheduler, poller made; signals armed; nothing has run yet) -> a first
-// goroutine runs the registered init functions in dependency order, then main -> main returns, and the runtime stops whatever other
-// goroutines do. With `trace` each step is printed with its time.
+// The order is the original's: entry -> schedinit (allocator, collector, scheduler, poller made; signals armed; nothing
+// has run yet) -> a first goroutine runs the registered init functions in dependency order, then main -> main returns,
+// and the runtime stops whatever other goroutines do. With `trace` each step is printed with its time.
 #pragma once
 
 #include <cstdint>
@@ -21,8 +22,8 @@ namespace gearbox {
 
 // The fixed part's own options: text form `--runtime stack_kib=64,heap_mib=16384`.
 struct RuntimeOptions {
-  std::uint64_t procs = 0;             // 0: one P per CPU this process may use. Set by --procs, so not visited
-  bool trace = false;                  // print the boot trace. Set by --boot-trace, so not visited
+  std::uint64_t procs = 0;  // 0: one P per CPU this process may use. Set by --procs, so not visited
+  bool trace = false;       // print the boot trace. Set by --boot-trace, so not visited
   std::uint64_t stack_kib = 64;
   std::uint64_t heap_mib = 32768;
   bool stack_colour = true;
@@ -34,19 +35,31 @@ struct RuntimeOptions {
   bool checkmark = false;
 
   void visit(OptionVisitor& v) {
-    v.field("stack_kib", stack_kib, {16, 8192}, "KiB reserved for each goroutine's stack, guard page included. Pages are committed when touched.");
-    v.field("heap_mib", heap_mib, {64, 1048576}, "MiB of address space reserved for the collected heap. A full heap is reported as out of memory.");
-    v.field("stack_colour", stack_colour, "Start stacks at different offsets in their first page, so that they do not fight for one cache set.");
-    v.field("guard", guard, {"auto", "install", "mprotect", "none"}, "How a stack's guard page is made. auto: MADV_GUARD_INSTALL where the kernel has it, else mprotect.");
-    v.field("sysmon", sysmon, "Run the monitor thread: takes Ps back from blocked system calls, preempts long runners, polls when nobody does.");
-    v.field("slice_us", slice_us, {10, 1000000}, "Microseconds a goroutine may run before sysmon asks it to yield at its next safepoint.");
-    v.field("seed", seed, {0, UINT64_MAX}, "Seed of every random choice the runtime makes (select order, victim order).");
-    v.field("stress_alloc", stress_alloc, {0, 1000000000}, "Stress: force a collection at every N-th allocation refill. 0 is off.");
-    v.field("checkmark", checkmark, "Verify: after every mark, mark again in a pause and die, naming object and path, if anything reachable was missed.");
+    v.field("stack_kib", stack_kib, {16, 8192},
+            "KiB reserved for each goroutine's stack, guard page included. Pages are committed when touched.");
+    v.field("heap_mib", heap_mib, {64, 1048576},
+            "MiB of address space reserved for the collected heap. A full heap is reported as out of memory.");
+    v.field("stack_colour", stack_colour,
+            "Start stacks at different offsets in their first page, so that they do not fight for one cache set.");
+    v.field("guard", guard, {"auto", "install", "mprotect", "none"},
+            "How a stack's guard page is made. auto: MADV_GUARD_INSTALL where the kernel has it, else mprotect.");
+    v.field("sysmon", sysmon,
+            "Run the monitor thread: takes Ps back from blocked system calls, preempts long runners, polls when nobody "
+            "does.");
+    v.field("slice_us", slice_us, {10, 1000000},
+            "Microseconds a goroutine may run before sysmon asks it to yield at its next safepoint.");
+    v.field("seed", seed, {0, UINT64_MAX},
+            "Seed of every random choice the runtime makes (select order, victim order).");
+    v.field("stress_alloc", stress_alloc, {0, 1000000000},
+            "Stress: force a collection at every N-th allocation refill. 0 is off.");
+    v.field("checkmark", checkmark,
+            "Verify: after every mark, mark again in a pause and die, naming object and path, if anything reachable "
+            "was missed.");
   }
 };
 
-// One combination: four entries with their option sets. Owned by the caller, which keeps it alive until run_program() returns.
+// One combination: four entries with their option sets. Owned by the caller, which keeps it alive until run_program()
+// returns.
 struct GearSet {
   SchedulerEntry scheduler;
   AllocatorEntry allocator;
@@ -57,26 +70,27 @@ struct GearSet {
 
 // What the runtime saw, collected when main has returned.
 struct RunStats {
-  std::uint64_t procs = 0;                // Ps in use at the end
+  std::uint64_t procs = 0;  // Ps in use at the end
   std::uint64_t gc_cycles = 0;
-  std::int64_t gc_cpu_ns = 0;             // CPU spent in the collector: pauses, workers, assists, sweep
-  std::uint64_t allocated_bytes = 0;      // handed out over the whole run
-  std::uint64_t allocated_objects = 0;    // 0 when the allocator does not count them
-  std::uint64_t peak_heap_bytes = 0;      // largest heap in use seen at a collection or refill
-  Histogram gc_pause_ns;                  // world stopped, per pause
-  Histogram time_to_stop_ns;              // from the request until every P had stopped
+  std::int64_t gc_cpu_ns = 0;           // CPU spent in the collector: pauses, workers, assists, sweep
+  std::uint64_t allocated_bytes = 0;    // handed out over the whole run
+  std::uint64_t allocated_objects = 0;  // 0 when the allocator does not count them
+  std::uint64_t peak_heap_bytes = 0;    // largest heap in use seen at a collection or refill
+  Histogram gc_pause_ns;                // world stopped, per pause
+  Histogram time_to_stop_ns;            // from the request until every P had stopped
   struct Counter {
     std::string name;  // "scheduler.steals"
     std::uint64_t value;
     std::string text;
   };
-  std::vector<Counter> counters;          // of the four gears and of the runtime
-  std::string guard_kind;                 // "install", "mprotect" or "none": what was used
+  std::vector<Counter> counters;  // of the four gears and of the runtime
+  std::string guard_kind;         // "install", "mprotect" or "none": what was used
 };
 
-// Boots, runs `main` on the first goroutine, stops. Blocks the calling thread, which becomes the first M. Several runtimes may exist one after another, and
-// at the same time in different threads. An Error when a gear is refused by this machine (error_number says why) or memory cannot be reserved;
-// then nothing has run. An unrecovered panic and "all goroutines are asleep" do not return: they print Go's message and exit the process with 2.
+// Boots, runs `main` on the first goroutine, stops. Blocks the calling thread, which becomes the first M. Several
+// runtimes may exist one after another, and at the same time in different threads. An Error when a gear is refused by
+// this machine (error_number says why) or memory cannot be reserved; then nothing has run. An unrecovered panic and
+// "all goroutines are asleep" do not return: they print Go's message and exit the process with 2.
 Result<RunStats> run_program(const RuntimeOptions& options, const GearSet& gears, std::function<void()> main);
 
 }  // namespace gearbox

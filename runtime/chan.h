@@ -1,16 +1,19 @@
 // Channels: Go's, as counted handles.
 //
-// A Chan<T> may live anywhere and be copied freely; the channel lives as long as a handle does, and keeps what is in its buffer reachable. A
-// default-constructed Chan is Go's nil channel: sending and receiving block for ever, closing panics.
+// A Chan<T> may live anywhere and be copied freely; the channel lives as long as a handle does, and keeps what is in
+// its buffer reachable. A default-constructed Chan is Go's nil channel: sending and receiving block for ever, closing
+// panics.
 //
-// One spin lock per channel. A value goes straight from one goroutine's stack to another's when the partner waits already, else through the ring
-// buffer; a goroutine that must wait links a Waiter on its own stack into the channel's queue and parks, and the lock is let go only after
-// it has left its stack. Whoever takes the Waiter out of the queue does the copying and readies it.
+// One spin lock per channel. A value goes straight from one goroutine's stack to another's when the partner waits
+// already, else through the ring buffer; a goroutine that must wait links a Waiter on its own stack into the channel's
+// queue and parks, and the lock is let go only after it has left its stack. Whoever takes the Waiter out of the queue
+// does the copying and readies it.
 //
-// Invariants.  C1  Not both: values (or senders) to take, and receivers waiting.   C2  A Waiter is in its queue exactly while in_queue.
+// Invariants.  C1  Not both: values (or senders) to take, and receivers waiting.   C2  A Waiter is in its queue exactly
+//              while in_queue.
 //              C3  A select's Waiters compete for SelectState::decided; only the winner's element is touched.
-// Collector.   While the world is marking, every value that moves is shaded (stacks are scanned once, buffers once); buffers whose values may
-//              hold references are root blocks.
+// Collector.   While the world is marking, every value that moves is shaded (stacks are scanned once, buffers once);
+//              buffers whose values may hold references are root blocks.
 #pragma once
 
 #include <atomic>
@@ -44,7 +47,7 @@ struct Waiter {
   void* element = nullptr;        // sender: the value to take; receiver: raw storage to build it in
   SelectState* select = nullptr;  // null: not part of a select
   bool in_queue = false;
-  bool success = false;           // by a partner; false: woken by close
+  bool success = false;  // by a partner; false: woken by close
 };
 
 class WaitQueue {
@@ -118,10 +121,11 @@ class ChanOf final : public ChanCore {
  public:
   explicit ChanOf(std::uint32_t capacity)
       : ChanCore(capacity, capacity > 0 && kMayRefer<T>),
-        ring_(capacity > 0 ? static_cast<T*>(::operator new(capacity * sizeof(T), std::align_val_t{alignof(T)})) : nullptr) {}
+        ring_(capacity > 0 ? static_cast<T*>(::operator new (capacity * sizeof(T), std::align_val_t{alignof(T)}))
+                           : nullptr) {}
   ~ChanOf() override {
     for (std::uint32_t i = 0; i < count_; ++i) ring_[index(i)].~T();
-    ::operator delete(ring_, std::align_val_t{alignof(T)});
+    ::operator delete (ring_, std::align_val_t{alignof(T)});
   }
 
   // With the lock held: does it now, if it can. `wake` is to be readied after the lock is released.
@@ -148,7 +152,8 @@ class ChanOf final : public ChanCore {
       shade_value(first);
       new (into) T(std::move(first));
       first.~T();
-      if constexpr (kMayRefer<T>) std::memset(static_cast<void*>(&first), 0, sizeof(T));  // what was received must not look reachable here
+      if constexpr (kMayRefer<T>)
+        std::memset(static_cast<void*>(&first), 0, sizeof(T));  // what was received must not look reachable here
       head_ = head_ + 1 == capacity_ ? 0 : head_ + 1;
       --count_;
       if (Waiter* w = senders_.pop()) {  // the buffer was full: its place goes to the first who waited
@@ -221,7 +226,8 @@ class ChanOf final : public ChanCore {
     const std::uint32_t at = head_ + i;
     return at >= capacity_ ? at - capacity_ : at;
   }
-  [[gnu::no_sanitize("address")]] void visit_words(void (*visit)(void*, const std::uintptr_t*, std::size_t), void* context) override {
+  [[gnu::no_sanitize("address")]] void visit_words(void (*visit)(void*, const std::uintptr_t*, std::size_t),
+                                                   void* context) override {
     Guard<SpinLock> hold(lock_);
     for (std::uint32_t i = 0; i < count_; ++i)
       visit(context, reinterpret_cast<const std::uintptr_t*>(&ring_[index(i)]), sizeof(T) / sizeof(std::uintptr_t));
@@ -266,7 +272,8 @@ class Chan {
     if (core_ != nullptr) core_->drop_reference();
   }
 
-  // Blocks until a receiver or the buffer takes the value. Panics when the channel is closed. On a goroutine, like all below.
+  // Blocks until a receiver or the buffer takes the value. Panics when the channel is closed. On a goroutine, like all
+  // below.
   void send(T value) const {
     if (core_ == nullptr) detail::ChanCore::block_for_ever("chan send (nil chan)");
     core_->send(std::move(value));

@@ -1,13 +1,14 @@
 // The switch: leave one stack, arrive on another.
 //
-// Symmetric and inline: the assembly saves the stack pointer, the frame pointer and a resume address, and leaves by `jmp`; a `ret` across
-// stacks would be mispredicted by the return-stack buffer every time. All callee-saved registers are declared clobbered, so the compiler
-// spills exactly what is live before it; that is also what makes [sp - 128, top) a complete set of conservative roots. Caller-saved
-// registers, vectors among them, are dead here: switches happen only inside functions that are called as functions. x87 and MXCSR
-// control words are per thread and are not switched: a goroutine that changes rounding must change it back before it parks.
+// Symmetric and inline: the assembly saves the stack pointer, the frame pointer and a resume address, and leaves by
+// `jmp`; a `ret` across stacks would be mispredicted by the return-stack buffer every time. All callee-saved registers
+// are declared clobbered, so the compiler spills exactly what is live before it; that is also what makes [sp - 128,
+// top) a complete set of conservative roots. Caller-saved registers, vectors among them, are dead here: switches happen
+// only inside functions that are called as functions. x87 and MXCSR control words are per thread and are not switched:
+// a goroutine that changes rounding must change it back before it parks.
 //
-// Sanitizers see stacks only if told: switch_stacks() wraps the assembly with the fiber annotations of ASan and TSan. They must stand right
-// at the switch, in the same function, which is why they are here and inline.
+// Sanitizers see stacks only if told: switch_stacks() wraps the assembly with the fiber annotations of ASan and TSan.
+// They must stand right at the switch, in the same function, which is why they are here and inline.
 #pragma once
 
 #include <cstddef>
@@ -50,8 +51,8 @@ namespace gearbox {
       : "rax", "rbx", "rcx", "rdx", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "memory", "cc");
 }
 
-// Spills everything live and records where: for a goroutine that stays on its stack but must be scannable from outside (a blocking
-// system call). Inline, so that the recorded frame outlives the call it guards.
+// Spills everything live and records where: for a goroutine that stays on its stack but must be scannable from outside
+// (a blocking system call). Inline, so that the recorded frame outlives the call it guards.
 [[gnu::always_inline]] inline void save_context(Context* into) noexcept {
   asm volatile(
       "leaq 1f(%%rip), %%rax\n\t"
@@ -73,7 +74,8 @@ struct StackIdentity {
 };
 
 // `from_dies`: the stack that is left will not be resumed as it is (ASan frees its fake frames).
-[[gnu::always_inline]] inline void switch_stacks(Context* from, Context* to, [[maybe_unused]] StackIdentity* from_identity,
+[[gnu::always_inline]] inline void switch_stacks(Context* from, Context* to,
+                                                 [[maybe_unused]] StackIdentity* from_identity,
                                                  [[maybe_unused]] StackIdentity* to_identity,
                                                  [[maybe_unused]] bool from_dies) noexcept {
 #if GEARBOX_ASAN

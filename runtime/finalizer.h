@@ -1,8 +1,9 @@
 // Finalizers: a function to run after an object has become unreachable, as Go's SetFinalizer.
 //
-// The table maps an object to its function. An object with a finalizer keeps what it reaches alive, but not itself. When a mark ends without having
-// reached it, the collector marks it once more (it is needed for the call), the entry moves to the queue, and a system goroutine calls the function
-// with the object. After that the object is ordinary and dies for good in a later cycle.
+// The table maps an object to its function. An object with a finalizer keeps what it reaches alive, but not itself.
+// When a mark ends without having reached it, the collector marks it once more (it is needed for the call), the entry
+// moves to the queue, and a system goroutine calls the function with the object. After that the object is ordinary and
+// dies for good in a later cycle.
 #pragma once
 
 #include <cstddef>
@@ -35,10 +36,10 @@ struct Runtime::Finalizers {
     Function f;
   };
   std::deque<Due> queue_;
-  void* running_ = nullptr;      // the object whose function runs now
+  void* running_ = nullptr;  // the object whose function runs now
   bool runner_started_ = false;
   SpinLock runner_lock_;
-  G* runner_parked_ = nullptr;   // guarded by runner_lock_
+  G* runner_parked_ = nullptr;  // guarded by runner_lock_
   std::size_t unfinished_ = 0;
 };
 

@@ -4,13 +4,12 @@
 
 namespace gearbox {
 
-void Runtime::spawn_system(std::function<void()> body, const char*) {
-  detail::spawn(*this, std::move(body), true);
-}
+void Runtime::spawn_system(std::function<void()> body, const char*) { detail::spawn(*this, std::move(body), true); }
 
 std::uint64_t num_goroutine() { return current_runtime().goroutine_count(); }
 int gomaxprocs(int n) {
-  if (n < 0 || n > static_cast<int>(kMaxPs)) runtime_panic(fmt::format("GOMAXPROCS({}): from 1 to {} (0 asks)", n, kMaxPs));
+  if (n < 0 || n > static_cast<int>(kMaxPs))
+    runtime_panic(fmt::format("GOMAXPROCS({}): from 1 to {} (0 asks)", n, kMaxPs));
   return static_cast<int>(current_runtime().set_procs(static_cast<PId>(n)));
 }
 int num_cpu() { return os::online_cpus(); }

@@ -20,7 +20,8 @@ void spawn(Runtime& runtime, F&& f, bool system) {
   using Closure = std::decay_t<F>;
   static_assert(sizeof(Closure) <= 4096, "a goroutine's closure lives on its stack: capture large things by pointer");
   Goroutine* g = runtime.new_goroutine();
-  const std::uintptr_t at = (g->stack_hi - sizeof(Closure)) & ~(std::uintptr_t{alignof(Closure) < 16 ? 16 : alignof(Closure)} - 1);
+  const std::uintptr_t at =
+      (g->stack_hi - sizeof(Closure)) & ~(std::uintptr_t{alignof(Closure) < 16 ? 16 : alignof(Closure)} - 1);
   g->closure = new (reinterpret_cast<void*>(at)) Closure(std::forward<F>(f));
   g->entry = [](void* closure) {
     struct Owner {
@@ -40,7 +41,8 @@ void spawn(Runtime& runtime, F&& f, bool system) {
 
 }  // namespace detail
 
-// Runs f() on a new goroutine. f is moved to that goroutine's stack; plain pointers to heap objects may be captured by value. HOT. On a goroutine.
+// Runs f() on a new goroutine. f is moved to that goroutine's stack; plain pointers to heap objects may be captured by
+// value. HOT. On a goroutine.
 template <class F>
 void go(F&& f) {
   detail::spawn(current_runtime(), std::forward<F>(f), false);
@@ -52,7 +54,8 @@ int gomaxprocs(int n);
 int num_cpu();
 // Lets others run; with the scheduler's rule for a yielded goroutine.
 inline void gosched() { current_runtime().gosched(Why::kYielded); }
-// From here to unlock_os_thread() this goroutine runs on its present thread only, and that thread runs nothing else. Not counted: one unlock ends it.
+// From here to unlock_os_thread() this goroutine runs on its present thread only, and that thread runs nothing else.
+// Not counted: one unlock ends it.
 void lock_os_thread();
 void unlock_os_thread();
 // A trace of this goroutine, as text for people.
@@ -61,5 +64,6 @@ inline std::uint64_t goroutine_id() { return current_g()->id; }
 
 }  // namespace gearbox
 
-// A place in a loop that calls nothing of the runtime where this goroutine may be stopped or preempted. One load when nobody asks.
+// A place in a loop that calls nothing of the runtime where this goroutine may be stopped or preempted. One load when
+// nobody asks.
 #define GEARBOX_SAFEPOINT() ::gearbox::safepoint()

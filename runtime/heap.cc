@@ -21,7 +21,8 @@ void* allocate(std::size_t bytes, Get get) {
       return at;
     }
     if (attempt == 2)
-      fatal_error(fmt::format("out of memory: the heap of {} MiB is full ({} MiB live); raise --runtime heap_mib", runtime.heap().bytes >> 20,
+      fatal_error(fmt::format("out of memory: the heap of {} MiB is full ({} MiB live); raise --runtime heap_mib",
+                              runtime.heap().bytes >> 20,
                               runtime.heap().live_bytes.load(std::memory_order_relaxed) >> 20));
     runtime.collector().collect(GcReason::kOutOfMemory);
   }
@@ -44,7 +45,8 @@ std::uint32_t give_window(const TypeDesc& type) {
   while (mine < kWindows && !next_typed_window.compare_exchange_weak(mine, mine + 1, std::memory_order_relaxed)) {
   }
   // Types that come too late share the windows whose cells have headers.
-  if (mine >= kWindows) mine = kHeaderWindow + size_class_of(std::min<std::size_t>(type.bytes + sizeof(ObjectHeader), kMaxSmallBytes));
+  if (mine >= kWindows)
+    mine = kHeaderWindow + size_class_of(std::min<std::size_t>(type.bytes + sizeof(ObjectHeader), kMaxSmallBytes));
   std::uint32_t none = 0;
   return type.window.compare_exchange_strong(none, mine, std::memory_order_relaxed) ? mine : none;
 }
@@ -64,7 +66,8 @@ void* allocate_with_header(const TypeDesc* type, std::size_t bytes) {
     cell = reinterpret_cast<void*>(w.base + static_cast<std::size_t>(index) * w.stride);
   } else {
     cell = allocate_slow(window, type, bytes);
-    if (current_runtime().heap().find == FindKind::kStartBits) return cell;  // the allocator wrote the header and returned the payload
+    if (current_runtime().heap().find == FindKind::kStartBits)
+      return cell;  // the allocator wrote the header and returned the payload
   }
   return write_header(cell, type, bytes);
 }
@@ -76,7 +79,8 @@ void* allocate_large(const TypeDesc* type, std::size_t bytes) {
 }
 
 void array_too_long(std::size_t count, std::size_t element_bytes) {
-  runtime_panic(fmt::format("runtime error: makeslice: len out of range ({} elements of {} bytes)", count, element_bytes));
+  runtime_panic(
+      fmt::format("runtime error: makeslice: len out of range ({} elements of {} bytes)", count, element_bytes));
 }
 
 }  // namespace detail

@@ -1,8 +1,9 @@
 // make<T>() and friends: the inline allocation path.
 //
-// Taking a cell is a count of trailing zeros over one word of the P's window; no call, no atomic, no safepoint. Between taking the cell and the end of the
-// constructor there is no safepoint either, unless the constructor itself allocates or parks, so nobody sees a half-made object that is not on this stack.
-// Everything else (refill, accounting, trigger, assists, out of memory) is in allocate_slow().
+// Taking a cell is a count of trailing zeros over one word of the P's window; no call, no atomic, no safepoint. Between
+// taking the cell and the end of the constructor there is no safepoint either, unless the constructor itself allocates
+// or parks, so nobody sees a half-made object that is not on this stack. Everything else (refill, accounting, trigger,
+// assists, out of memory) is in allocate_slow().
 #pragma once
 
 #include <cstring>
@@ -17,7 +18,8 @@
 namespace gearbox {
 namespace detail {
 
-// COLD sides, heap.cc. All may collect, park, and come back on another P. They end the process with "out of memory" rather than return null.
+// COLD sides, heap.cc. All may collect, park, and come back on another P. They end the process with "out of memory"
+// rather than return null.
 void* allocate_slow(std::uint32_t window, const TypeDesc* type, std::size_t bytes);
 void* allocate_with_header(const TypeDesc* type, std::size_t bytes);
 void* allocate_large(const TypeDesc* type, std::size_t bytes);
@@ -55,7 +57,8 @@ std::uint32_t give_window(const TypeDesc& type);  // the type's first allocation
 class MakingScope {
  public:
 #if defined(GEARBOX_CHECKED)
-  MakingScope(const void* object, const TypeDesc* type) : outer_(current_g()->making), outer_type_(current_g()->making_type) {
+  MakingScope(const void* object, const TypeDesc* type)
+      : outer_(current_g()->making), outer_type_(current_g()->making_type) {
     current_g()->making = object;
     current_g()->making_type = type;
   }
@@ -74,8 +77,8 @@ class MakingScope {
 
 }  // namespace detail
 
-// A new T on the collected heap. The result lives as long as it is reachable: from a goroutine's stack, a Ref in a reachable object, a Root, a channel.
-// On a goroutine.
+// A new T on the collected heap. The result lives as long as it is reachable: from a goroutine's stack, a Ref in a
+// reachable object, a Root, a channel. On a goroutine.
 template <HeapType T, class... Arguments>
 [[nodiscard]] T* make(Arguments&&... arguments) {
   void* at;
@@ -90,14 +93,16 @@ template <HeapType T, class... Arguments>
     std::uint32_t window = type->window.load(std::memory_order_relaxed);
     if (window == 0) [[unlikely]]
       window = detail::give_window(*type);
-    at = window >= kTypedWindow ? detail::take_cell(window, type, sizeof(T)) : detail::allocate_with_header(type, sizeof(T));
+    at = window >= kTypedWindow ? detail::take_cell(window, type, sizeof(T))
+                                : detail::allocate_with_header(type, sizeof(T));
   }
   detail::MakingScope making(at, type);
   return new (at) T(std::forward<Arguments>(arguments)...);
 }
 
-// A row of `count` zeroed Ts, like Go's make([]T, n). References are null; no constructor runs. One byte more than needed is allocated, so that a pointer one
-// past the end keeps the row alive. Panics when the row would be longer than memory.
+// A row of `count` zeroed Ts, like Go's make([]T, n). References are null; no constructor runs. One byte more than
+// needed is allocated, so that a pointer one past the end keeps the row alive. Panics when the row would be longer than
+// memory.
 template <HeapType T>
 [[nodiscard]] std::span<T> make_array(std::size_t count) {
   if (count > (std::size_t{1} << 46) / sizeof(T)) [[unlikely]]
@@ -105,8 +110,9 @@ template <HeapType T>
   const std::size_t bytes = count * sizeof(T) + 1;
   void* at;
   if constexpr (!kHasRefs<T>) {
-    at = bytes <= 8 ? detail::take_tiny() : bytes <= kMaxSmallBytes ? detail::take_cell(kNoscanWindow + size_class_of(bytes), nullptr, bytes)
-                                 : detail::allocate_large(nullptr, bytes);
+    at = bytes <= 8                ? detail::take_tiny()
+         : bytes <= kMaxSmallBytes ? detail::take_cell(kNoscanWindow + size_class_of(bytes), nullptr, bytes)
+                                   : detail::allocate_large(nullptr, bytes);
   } else {
     at = bytes + sizeof(ObjectHeader) <= kMaxSmallBytes ? detail::allocate_with_header(&kArrayDesc<T>, bytes)
                                                         : detail::allocate_large(&kArrayDesc<T>, bytes);
@@ -131,15 +137,16 @@ struct MemStats {
 };
 MemStats read_mem_stats();
 
-// f(object) is called once, on a goroutine of its own, after object has become unreachable; what object refers to stays alive until then. Replaces an earlier
-// one; an empty function removes it. REQUIRES: object came from make<T>.
+// f(object) is called once, on a goroutine of its own, after object has become unreachable; what object refers to stays
+// alive until then. Replaces an earlier one; an empty function removes it. REQUIRES: object came from make<T>.
 void set_finalizer_erased(void* object, std::function<void(void*)> f);
 template <class T, class F>
 void set_finalizer(T* object, F f) {
   set_finalizer_erased(object, [f = std::move(f)](void* p) { f(static_cast<T*>(p)); });
 }
 
-// Shades the words of a value that is copied from stack to stack or into a place scanned once. HOT when the world is not marking: one load.
+// Shades the words of a value that is copied from stack to stack or into a place scanned once. HOT when the world is
+// not marking: one load.
 inline void shade_if_marking(const void* first, std::size_t bytes) noexcept {
   P* p = current_p();
   if (p->marking) [[unlikely]]
@@ -147,6 +154,7 @@ inline void shade_if_marking(const void* first, std::size_t bytes) noexcept {
 }
 // Types whose values cannot hold a reference.
 template <class T>
-inline constexpr bool kMayRefer = !(std::is_arithmetic_v<T> || std::is_enum_v<T> || std::is_empty_v<T>) && sizeof(T) >= sizeof(void*);
+inline constexpr bool kMayRefer =
+    !(std::is_arithmetic_v<T> || std::is_enum_v<T> || std::is_empty_v<T>)&&sizeof(T) >= sizeof(void*);
 
 }  // namespace gearbox

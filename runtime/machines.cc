@@ -1,9 +1,8 @@
 // Machines: threads that come, sleep, are woken, and get or give up a P.
 //
-// One sleeping M at a time has the role of poll machine: it sleeps in the poller until the next event or the next timer of any idle P; all others
-// sleep on their futex (or, for lane-owner pollers, in their own lane, whose completions only they can see). A wake prefers a futex sleeper and takes
-// the poll machine last, so that somebody keeps watch.
-
+// One sleeping M at a time has the role of poll machine: it sleeps in the poller until the next event or the next timer
+// of any idle P; all others sleep on their futex (or, for lane-owner pollers, in their own lane, whose completions only
+// they can see). A wake prefers a futex sleeper and takes the poll machine last, so that somebody keeps watch.
 
 #include <cxxabi.h>
 
@@ -55,7 +54,8 @@ void Runtime::put_idle_p(Processor* p) {
   }
   p->status.store(PStatus::kIdle, std::memory_order_release);
   idle_ps_.push_back(p);
-  idle_count_.store(static_cast<PId>(idle_ps_.size()), std::memory_order_seq_cst);  // partner: Scheduler::enqueue's look
+  idle_count_.store(static_cast<PId>(idle_ps_.size()),
+                    std::memory_order_seq_cst);  // partner: Scheduler::enqueue's look
 }
 
 void Runtime::prepare_to_park(PId id) {
@@ -114,7 +114,8 @@ bool Runtime::start_machine_for(Processor* p, bool search) {
     m->woken_to_search = search;
     auto started = os::start_thread(&Runtime::machine_entry, m, kMachineStackBytes, "gearbox-m");
     if (!started) {
-      // No thread to be had: the P stays idle and its work is found by the Ms there are. With none at all that is the end.
+      // No thread to be had: the P stays idle and its work is found by the Ms there are. With none at all that is the
+      // end.
       counters_.threads_refused.fetch_add(1, std::memory_order_relaxed);
       Guard<SpinLock> hold(idle_lock_);
       std::erase_if(machines_, [m](const auto& each) { return each.get() == m; });
@@ -169,7 +170,8 @@ void Runtime::sleep_locked(Machine* m) {
       --locked_asleep_;
     }
     if (!ready.empty()) {
-      for (G* g = ready.front(); g != nullptr; g = g->next) g->status.store(GStatus::kRunnable, std::memory_order_relaxed);
+      for (G* g = ready.front(); g != nullptr; g = g->next)
+        g->status.store(GStatus::kRunnable, std::memory_order_relaxed);
       scheduler_->enqueue_all(ready, kNoP, Why::kInjected);
     }
   }
@@ -241,7 +243,8 @@ void* Runtime::machine_entry(void* machine) {
 }
 
 void Runtime::wake_machine(Machine* m) {
-  // One of the two is where it sleeps; which one is decided under the lock when it lies down, and a wake of the other is remembered harmlessly.
+  // One of the two is where it sleeps; which one is decided under the lock when it lies down, and a wake of the other
+  // is remembered harmlessly.
   m->wake_word.fetch_add(1, std::memory_order_release);  // partner: idle(), sleep_locked()
   if (m->sleeps_in_poller.load(std::memory_order_relaxed))
     poller_->wake(lane_owner_ ? m->id : 0);
@@ -261,14 +264,17 @@ std::int64_t Runtime::earliest_timer() const noexcept {
 // Every goroutine waits for another: no M is awake, no timer is armed, no I/O is in flight, nothing is runnable.
 bool Runtime::nothing_can_happen() {
   if (idle_ps_.size() != p_count() || stop_requested_ || ended_.load(std::memory_order_relaxed)) return false;
-  const std::size_t asleep = locked_asleep_ + idle_machine_count_ + idle_blocking_count_ + (poll_machine_ != nullptr ? 1 : 0);
+  const std::size_t asleep =
+      locked_asleep_ + idle_machine_count_ + idle_blocking_count_ + (poll_machine_ != nullptr ? 1 : 0);
   if (asleep != machines_.size()) return false;
-  if (blocked_calls_.load(std::memory_order_relaxed) != 0 || io_waiters_.load(std::memory_order_relaxed) != 0 || earliest_timer() != 0)
+  if (blocked_calls_.load(std::memory_order_relaxed) != 0 || io_waiters_.load(std::memory_order_relaxed) != 0 ||
+      earliest_timer() != 0)
     return false;
   return !scheduler_->has_runnable();
 }
 
-// m has no P. Sleeps until it is given one, finds an event, or a timer is due; takes a P if there is something to do with it.
+// m has no P. Sleeps until it is given one, finds an event, or a timer is due; takes a P if there is something to do
+// with it.
 void Runtime::idle(Machine* m) {
   bool has_role = false, dead = false;
   std::uint32_t word = 0, watcher_lane = 0;
@@ -342,7 +348,8 @@ void Runtime::idle(Machine* m) {
     if (search) scheduler_->on_woken(p->id);
   }
   if (!ready.empty()) {
-    for (G* g = ready.front(); g != nullptr; g = g->next) g->status.store(GStatus::kRunnable, std::memory_order_relaxed);
+    for (G* g = ready.front(); g != nullptr; g = g->next)
+      g->status.store(GStatus::kRunnable, std::memory_order_relaxed);
     scheduler_->enqueue_all(ready, p != nullptr ? p->id : kNoP, Why::kInjected);
   }
 }

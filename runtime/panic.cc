@@ -26,7 +26,8 @@ void print(std::string_view text) { os::write_all(2, text.data(), text.size()); 
 std::vector<std::string> replaced_panics() {
   std::vector<std::string> earlier;
   if (Goroutine* g = current_goroutine()) {
-    if (auto* passing = static_cast<Passing*>(g->panics); passing != nullptr && passing->in_flight != nullptr && !passing->recovered) {
+    if (auto* passing = static_cast<Passing*>(g->panics);
+        passing != nullptr && passing->in_flight != nullptr && !passing->recovered) {
       earlier = passing->in_flight->earlier;
       earlier.push_back(passing->in_flight->value.message);
     }

@@ -5,10 +5,11 @@
 //       panic("boom");
 //     });                                   // goes on here: the panic was recovered
 //
-// A panic unwinds the goroutine's stack. Each scope on the way runs its deferred functions, last in first out, on a stack where the panic is
-// in flight; recover() inside one of them stops the unwinding at the end of that scope. A panic that nobody recovers prints Go's message with the
-// trace of where it was raised, and ends the process with 2. goexit() unwinds the same way, runs the deferred functions, cannot be recovered, and ends the
-// goroutine. Code that catches everything (`catch (...)`) must rethrow.
+// A panic unwinds the goroutine's stack. Each scope on the way runs its deferred functions, last in first out, on a
+// stack where the panic is in flight; recover() inside one of them stops the unwinding at the end of that scope. A
+// panic that nobody recovers prints Go's message with the trace of where it was raised, and ends the process with 2.
+// goexit() unwinds the same way, runs the deferred functions, cannot be recovered, and ends the goroutine. Code that
+// catches everything (`catch (...)`) must rethrow.
 #pragma once
 
 #include <cstdint>
@@ -41,7 +42,8 @@ struct GoexitInFlight {};
 [[noreturn]] void runtime_panic(std::string_view message);  // "runtime error: ..." and the like, raised by the runtime
 // In a function deferred by a scope that a panic is passing: stops it and returns what was raised. Otherwise nothing.
 std::optional<PanicValue> recover();
-// Runs the deferred functions of all scopes and ends this goroutine. From main: the program goes on until the others end (or deadlock).
+// Runs the deferred functions of all scopes and ends this goroutine. From main: the program goes on until the others
+// end (or deadlock).
 [[noreturn]] void goexit();
 
 // Collects deferred functions; made by scope().

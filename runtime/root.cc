@@ -18,7 +18,8 @@ struct RootShards {
     for (RootBlock* block = s.first; block != nullptr; block = block->next_) block->visit_words(visit, context);
   }
   static void enlist(RootBlock* block) {
-    block->shard_ = static_cast<std::uint32_t>((reinterpret_cast<std::uintptr_t>(block) >> 6) * 0x9e3779b1u >> 7) % roots::kShards;
+    block->shard_ =
+        static_cast<std::uint32_t>((reinterpret_cast<std::uintptr_t>(block) >> 6) * 0x9e3779b1u >> 7) % roots::kShards;
     Shard& s = shards()[block->shard_];
     Guard<Mutex> hold(s.lock);
     block->next_ = s.first;

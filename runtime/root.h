@@ -1,11 +1,11 @@
 // Roots: references held outside the heap and outside goroutine stacks.
 //
-// Root<T> may live anywhere: globals, standard containers, captures of std::function, other threads. It registers itself in one of a few sharded
-// lists that the collector walks. Channels and everything else that keeps values in malloc memory register a RootBlock, whose words are looked at
-// conservatively under the block's own lock.
+// Root<T> may live anywhere: globals, standard containers, captures of std::function, other threads. It registers
+// itself in one of a few sharded lists that the collector walks. Channels and everything else that keeps values in
+// malloc memory register a RootBlock, whose words are looked at conservatively under the block's own lock.
 //
-// The lists are the process's, not a runtime's: a Root may outlive its runtime or be made before it. A word that points into another
-// runtime's heap is ignored by the collector that finds it.
+// The lists are the process's, not a runtime's: a Root may outlive its runtime or be made before it. A word that points
+// into another runtime's heap is ignored by the collector that finds it.
 #pragma once
 
 #include <atomic>
@@ -31,7 +31,8 @@ class RootBlock {
 
  private:
   friend struct RootShards;
-  // Calls visit for the words to look at, under whatever lock keeps them still. A collector's worker or the stopped world.
+  // Calls visit for the words to look at, under whatever lock keeps them still. A collector's worker or the stopped
+  // world.
   virtual void visit_words(void (*visit)(void*, const std::uintptr_t*, std::size_t), void* context) = 0;
   RootBlock* previous_ = nullptr;
   RootBlock* next_ = nullptr;
@@ -42,7 +43,6 @@ namespace roots {
 inline constexpr std::size_t kShards = 16;
 void visit(std::size_t shard, void (*visit)(void*, const std::uintptr_t*, std::size_t), void* context);
 }  // namespace roots
-
 
 template <class T>
 class Root final : public RootBlock {
@@ -66,7 +66,8 @@ class Root final : public RootBlock {
   T* load() const noexcept { return reinterpret_cast<T*>(word_.load(std::memory_order_acquire)); }
   void store(T* value) noexcept {
     const auto word = reinterpret_cast<std::uintptr_t>(value);
-    P* p = current_p();  // null on threads that are no Ms: they may drop references and copy Roots, which are scanned anyway
+    // Null on threads that are no Ms: they may drop references and copy Roots, which are scanned anyway.
+    P* p = current_p();
     if (p != nullptr && p->marking) write_barrier(*p, word_.load(std::memory_order_relaxed), word);
     word_.store(word, std::memory_order_release);
   }

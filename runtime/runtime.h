@@ -1,18 +1,21 @@
 // Runtime: the fixed part between the four gears. One object holds all of it; tests make many.
 //
-// Who runs where. Each thread (Machine, an M) has its own stack, on which it looks for work, sleeps, polls and stops; and it runs goroutines on theirs. A
-// goroutine that parks picks the next one itself, from its P's own queue only, and switches to it directly; for anything more it switches to the M's stack.
-// What must happen after a goroutine has left its stack (unlock a channel, put itself into a queue, free itself) is handed to the other side of the switch
-// in Machine::after and done there first: so nobody can resume a G that has not left, and no wake-up is lost.
+// Who runs where. Each thread (Machine, an M) has its own stack, on which it looks for work, sleeps, polls and stops;
+// and it runs goroutines on theirs. A goroutine that parks picks the next one itself, from its P's own queue only, and
+// switches to it directly; for anything more it switches to the M's stack. What must happen after a goroutine has left
+// its stack (unlock a channel, put itself into a queue, free itself) is handed to the other side of the switch in
+// Machine::after and done there first: so nobody can resume a G that has not left, and no wake-up is lost.
 //
 // Invariants (tags are used by checks in sched.cc and world.cc).
-//   S1  A G's context is saved before anything can pick it: it enters a queue either before its first run or from `after`, on the other side of the switch.
+//   S1  A G's context is saved before anything can pick it: it enters a queue either before its first run or from
+//       `after`, on the other side of the switch.
 //   S2  An M that runs goroutines owns exactly one P, and a P has at most one M.
 //   S3  Every P is in one of: owned by an M (running), in a system call, on the idle list, or stopped with the world.
 //   S4  While the world is stopped no G runs but the stopper's, and every other G's context is saved.
 //   S5  If a G is runnable, some M with a P will look, or some P is idle and being woken.
 //
-// Locks, in the order they may be taken: world (a goroutine-level lock) < idle_lock_ < leaf locks (a channel's, a timer heap's, a scheduler's own).
+// Locks, in the order they may be taken: world (a goroutine-level lock) < idle_lock_ < leaf locks (a channel's, a timer
+// heap's, a scheduler's own).
 #pragma once
 
 #include <array>
@@ -38,7 +41,7 @@ namespace gearbox {
 class Runtime;
 
 struct Processor : P {
-  GList free_gs;                           // dead Gs with their stacks; owner only
+  GList free_gs;  // dead Gs with their stacks; owner only
   TimerHeap timers;
   std::atomic<std::uint32_t> slice_tick{0};  // a new value for each time slice; sysmon reads
   std::atomic<std::uint32_t> syscall_tick{0};
@@ -49,30 +52,30 @@ struct Processor : P {
 };
 
 struct Machine : M {
-  Context context;                         // of its own stack, while it runs a goroutine
+  Context context;  // of its own stack, while it runs a goroutine
   StackIdentity identity;
   Runtime* runtime = nullptr;
   pthread_t thread{};
-  int* errno_address = nullptr;            // of this thread: errno's own accessor may be cached by the compiler across a switch
-  void** exception_globals = nullptr;      // __cxa_get_globals() of this thread: two words
+  int* errno_address = nullptr;  // of this thread: errno's own accessor may be cached by the compiler across a switch
+  void** exception_globals = nullptr;  // __cxa_get_globals() of this thread: two words
   // For the other side of the next switch: done first thing after arriving.
   void (*after)(Runtime& runtime, Goroutine* g, void* argument) = nullptr;
   Goroutine* after_g = nullptr;
   void* after_argument = nullptr;
-  Goroutine* held = nullptr;               // picked already, to be run next by the loop
-  void (*call)(void*) = nullptr;           // on_system_stack()
+  Goroutine* held = nullptr;      // picked already, to be run next by the loop
+  void (*call)(void*) = nullptr;  // on_system_stack()
   void* call_argument = nullptr;
   // Guarded by idle_lock_.
-  Processor* next_p = nullptr;             // given to it by a wake
+  Processor* next_p = nullptr;  // given to it by a wake
   bool woken_to_search = false;
   Machine* next_idle = nullptr;
   std::atomic<std::uint32_t> wake_word{0};
-  bool blocking_only = false;              // runs blocking calls for lane-owner pollers; never owns a P
+  bool blocking_only = false;                 // runs blocking calls for lane-owner pollers; never owns a P
   std::atomic<bool> sleeps_in_poller{false};  // set under idle_lock_ before it lies down
-  Goroutine* locked_g = nullptr;           // lock_os_thread(): the only goroutine this M runs
-  Goroutine* blocking_g = nullptr;         // to be resumed without a P; guarded by idle_lock_
+  Goroutine* locked_g = nullptr;              // lock_os_thread(): the only goroutine this M runs
+  Goroutine* blocking_g = nullptr;            // to be resumed without a P; guarded by idle_lock_
   void* signal_stack = nullptr;
-  std::atomic<bool> left{false};           // its thread has left the runtime for good
+  std::atomic<bool> left{false};  // its thread has left the runtime for good
 };
 
 inline Machine* current_machine() noexcept { return static_cast<Machine*>(current_m()); }
@@ -86,14 +89,16 @@ class Runtime final : public World {
 
   static Result<std::unique_ptr<Runtime>> create(const RuntimeOptions& options, const GearSet& gears);
   ~Runtime() override;
-  // Becomes the first M, runs main on the first goroutine, and returns when that has ended and every M that can be stopped has stopped.
+  // Becomes the first M, runs main on the first goroutine, and returns when that has ended and every M that can be
+  // stopped has stopped.
   RunStats run(std::function<void()> main);
-  // After run(): joins every thread; false if one is stuck in a blocking call or a loop without safepoints. Waits a second for it.
+  // After run(): joins every thread; false if one is stuck in a blocking call or a loop without safepoints. Waits a
+  // second for it.
   bool join_machines();
 
   // ---- goroutines (sched.cc). On a goroutine unless said otherwise.
-  Goroutine* new_goroutine();                            // a dead G with a stack, not yet runnable; dies with a message when there is no memory
-  void start_goroutine(Goroutine* g, Why why);           // entry and closure set
+  Goroutine* new_goroutine();  // a dead G with a stack, not yet runnable; dies with a message when there is no memory
+  void start_goroutine(Goroutine* g, Why why);  // entry and closure set
   // Leaves the stack; `after` runs on the other side. Returns when ready() was called for this G. HOT.
   void park(After after, void* argument, const char* why);
   void ready_g(Goroutine* g) { ready(g); }
@@ -135,12 +140,12 @@ class Runtime final : public World {
   void queue_dead_finalizers(bool (*is_dead)(void*, void*), void* context) override;
 
   // ---- timers
-  void arm_timer(Timer& t);  // on the current P; on an M or goroutine with a P
-  std::int64_t earliest_timer() const noexcept;  // 0: none
+  void arm_timer(Timer& t);                              // on the current P; on an M or goroutine with a P
+  std::int64_t earliest_timer() const noexcept;          // 0: none
   std::uint64_t total_allocated_bytes() const noexcept;  // by all Ps there ever were; a hint while they run
 
   // ---- changes
-  PId set_procs(PId n);      // GOMAXPROCS(n); on a goroutine; returns the former number
+  PId set_procs(PId n);  // GOMAXPROCS(n); on a goroutine; returns the former number
 
   // ---- parts (public: the rooms of runtime/ are one subsystem and reach each other through here)
   Scheduler& scheduler() noexcept { return *scheduler_; }
@@ -156,7 +161,8 @@ class Runtime final : public World {
   void print_all_goroutines(bool including_running);
   [[noreturn]] void report_deadlock();
   std::atomic<std::uint64_t> user_goroutines_{0};
-  std::atomic<std::uint64_t> io_waiters_{0};  // goroutines that wait for I/O, from before they park until they run again
+  std::atomic<std::uint64_t> io_waiters_{
+      0};  // goroutines that wait for I/O, from before they park until they run again
 
   struct Finalizers;
   std::unique_ptr<Finalizers> finalizers_;
@@ -176,7 +182,8 @@ class Runtime final : public World {
   static void recycle(Runtime& runtime, Goroutine* g, void*);
   // machines.cc
   Machine* new_machine(bool first);
-  bool start_machine_for(Processor* p, bool search);  // takes idle_lock_ held, releases it; false: no thread could be made
+  bool start_machine_for(Processor* p,
+                         bool search);  // takes idle_lock_ held, releases it; false: no thread could be made
   static void* machine_entry(void* machine);
   void machine_begin(Machine* m);
   void machine_end(Machine* m);
@@ -185,10 +192,10 @@ class Runtime final : public World {
   void wake_machine(Machine* m);
   void acquire(Machine* m, Processor* p);
   void release(Machine* m);
-  Processor* take_idle_p();          // idle_lock_ held
-  void put_idle_p(Processor* p);     // idle_lock_ held
-  void hand_off(Processor* p);       // a P whose M is stuck: to another M, or idle
-  bool nothing_can_happen();         // idle_lock_ held
+  Processor* take_idle_p();       // idle_lock_ held
+  void put_idle_p(Processor* p);  // idle_lock_ held
+  void hand_off(Processor* p);    // a P whose M is stuck: to another M, or idle
+  bool nothing_can_happen();      // idle_lock_ held
   void blocking_thread_loop(Machine* m);
   // world.cc
   void hold_at_safepoint(Machine* m, Processor* p);
@@ -213,27 +220,29 @@ class Runtime final : public World {
   std::array<std::unique_ptr<Processor>, kMaxPs> ps_;
   std::atomic<PId> p_count_{0};
 
-  SpinLock idle_lock_;  // guards the fields up to the blank line, and every P's passage between idle, running, syscall and stopped
+  // Guards the fields up to the blank line, and every P's passage between idle, running, syscall and stopped.
+  SpinLock idle_lock_;
   std::vector<Processor*> idle_ps_;
   Machine* idle_machines_ = nullptr;
   std::uint32_t idle_machine_count_ = 0;
   Machine* idle_blocking_machines_ = nullptr;
-  Machine* poll_machine_ = nullptr;        // sleeps in the poller until the next event or timer
+  Machine* poll_machine_ = nullptr;  // sleeps in the poller until the next event or timer
   std::uint32_t idle_blocking_count_ = 0, locked_asleep_ = 0;
   std::vector<std::unique_ptr<Machine>> machines_;
   bool stop_requested_ = false;
   std::uint32_t stop_wait_ = 0;
 
   std::atomic<PId> idle_count_{0};
-  std::atomic<std::int64_t> poll_until_{0};  // deadline of the M that sleeps in the poller; INT64_MAX: none; 0: nobody sleeps there
-  std::atomic<std::uint32_t> stop_word_{0};  // futex of the stopper
+  std::atomic<std::int64_t> poll_until_{
+      0};  // deadline of the M that sleeps in the poller; INT64_MAX: none; 0: nobody sleeps there
+  std::atomic<std::uint32_t> stop_word_{0};    // futex of the stopper
   std::atomic<std::uint32_t> world_epoch_{0};  // futex of the held: changes when the world starts again
   std::atomic<std::uint32_t> blocked_calls_{0};
   std::atomic<bool> ended_{false};
   std::atomic<std::uint64_t> next_id_{1};
   std::int64_t boot_began_ns_ = 0;
 
-  SpinLock world_lock_;                    // guards the two below: a lock on which goroutines park
+  SpinLock world_lock_;  // guards the two below: a lock on which goroutines park
   bool world_taken_ = false;
   GList world_waiters_;
   SpinLock free_lock_;
@@ -246,7 +255,8 @@ class Runtime final : public World {
 
   Histogram time_to_stop_ns_;
   struct Counters {
-    std::atomic<std::uint64_t> threads_refused{0}, preemptions{0}, hand_offs{0}, machines_made{0}, polls{0}, futex_sleeps{0}, poller_sleeps{0};
+    std::atomic<std::uint64_t> threads_refused{0}, preemptions{0}, hand_offs{0}, machines_made{0}, polls{0},
+        futex_sleeps{0}, poller_sleeps{0};
   } counters_;
   std::function<void()> main_;
   Machine* first_machine_ = nullptr;

@@ -1,11 +1,14 @@
-// The switchboard: how a goroutine leaves, how the next one arrives, and the loop that each M runs when nobody is at hand.
+// The switchboard: how a goroutine leaves, how the next one arrives, and the loop that each M runs when nobody is at
+// hand.
 //
 //   leave()         on the parking goroutine's stack: local pick, one switch. HOT.
-//   arrive()        on the other side: first `after` of whoever left, then this goroutine's own errno and exception state.
+//   arrive()        on the other side: first `after` of whoever left, then this goroutine's own errno and exception
+//                   state.
 //   machine_loop()  on the M's stack: stop requests, timers, poller, full search, sleep.
 //
-// Rule for everything here: between a switch and the next, the M may have changed. current_machine() and current_processor() are read again after
-// each switch and never carried across one. leave() and arrive() are noinline so that no caller's cached thread-local address survives.
+// Rule for everything here: between a switch and the next, the M may have changed. current_machine() and
+// current_processor() are read again after each switch and never carried across one. leave() and arrive() are noinline
+// so that no caller's cached thread-local address survives.
 #include <cxxabi.h>
 
 #include <new>
@@ -32,8 +35,8 @@ void set_runnable(GList& list) {
 [[gnu::noinline]] void Runtime::leave(Goroutine* g, Machine* m, Processor* p, bool dies) {
   Goroutine* next = nullptr;
   bool inherit_slice = false;
-  if (p != nullptr && p->attention.load(std::memory_order_relaxed) == 0 && (++p->schedule_tick & kLookAroundMask) != 0 &&
-      g->locked_m == nullptr) [[likely]] {
+  if (p != nullptr && p->attention.load(std::memory_order_relaxed) == 0 &&
+      (++p->schedule_tick & kLookAroundMask) != 0 && g->locked_m == nullptr) [[likely]] {
     next = static_cast<Goroutine*>(scheduler_->pick_local(p->id, inherit_slice));
     if (next != nullptr && next->locked_m != nullptr) [[unlikely]] {
       m->held = next;  // it belongs to another thread: the loop hands it over
@@ -122,7 +125,8 @@ void Runtime::park_and_unlock(SpinLock& lock, const char* why) {
   Processor* p = current_processor();
   const std::uint32_t attention = p->attention.load(std::memory_order_acquire);
   if ((attention & kAttentionStop) != 0) {
-    // The M holds its P still, with this goroutine's context saved, and comes straight back: a stop does not change who runs next.
+    // The M holds its P still, with this goroutine's context saved, and comes straight back: a stop does not change who
+    // runs next.
     on_system_stack(
         [](void* self) {
           auto* runtime = static_cast<Runtime*>(self);
@@ -195,8 +199,10 @@ void Runtime::start_goroutine(Goroutine* g, Why why) {
   g->locked_m = nullptr;
   const G* parent = current_g();
   g->parent_id = parent != nullptr ? parent->id : 0;
-  // A called function finds its return address at an address that is 8 below a multiple of 16; here it is null: the end for every unwinder.
-  auto* stack = reinterpret_cast<std::uintptr_t*>((reinterpret_cast<std::uintptr_t>(g->closure) & ~std::uintptr_t{15}) - 8);
+  // A called function finds its return address at an address that is 8 below a multiple of 16; here it is null: the end
+  // for every unwinder.
+  auto* stack =
+      reinterpret_cast<std::uintptr_t*>((reinterpret_cast<std::uintptr_t>(g->closure) & ~std::uintptr_t{15}) - 8);
   *stack = 0;
   g->context.sp = stack;
   g->context.pc = reinterpret_cast<void*>(&Runtime::goroutine_main);
@@ -239,7 +245,8 @@ void Runtime::exit_goroutine() {
   g->wait_reason = "exited";
   m->after = &Runtime::recycle;
   m->after_g = g;
-  // kWaiting until recycled: it is on its stack still, and must look parked, not runnable, to anyone who walks the slots.
+  // kWaiting until recycled: it is on its stack still, and must look parked, not runnable, to anyone who walks the
+  // slots.
   g->status.store(GStatus::kWaiting, std::memory_order_relaxed);
   leave(g, m, current_processor(), true);
   GEARBOX_PANIC("a dead goroutine was resumed");
@@ -265,7 +272,8 @@ void Runtime::machine_loop(Machine* m) {
           scheduler_->enqueue(std::exchange(m->held, nullptr), kNoP, Why::kInjected);
         continue;
       }
-      p->attention.fetch_and(~kAttentionPreempt, std::memory_order_relaxed);  // between two goroutines there is nobody to preempt
+      p->attention.fetch_and(~kAttentionPreempt,
+                             std::memory_order_relaxed);  // between two goroutines there is nobody to preempt
     }
     if (m->locked_g != nullptr && m->held == nullptr) [[unlikely]] {
       sleep_locked(m);

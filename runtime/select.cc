@@ -38,7 +38,8 @@ int select_cases(SelectCase* const* cases, int count, bool may_block) {
     ChanCore::block_for_ever("select (no cases)");
   }
   std::sort(locks.channels.begin(), locks.channels.begin() + live);
-  locks.count = static_cast<int>(std::unique(locks.channels.begin(), locks.channels.begin() + live) - locks.channels.begin());
+  locks.count =
+      static_cast<int>(std::unique(locks.channels.begin(), locks.channels.begin() + live) - locks.channels.begin());
 
   locks.lock_all();
   for (int k = 0; k < live; ++k) {
@@ -64,9 +65,11 @@ int select_cases(SelectCase* const* cases, int count, bool may_block) {
     c.waiter.success = false;
     (c.is_send ? c.channel->senders_ : c.channel->receivers_).push(c.waiter);
   }
-  current_runtime().park([](Runtime&, Goroutine*, void* held) { static_cast<Locks*>(held)->unlock_all(); }, &locks, "select");
+  current_runtime().park([](Runtime&, Goroutine*, void* held) { static_cast<Locks*>(held)->unlock_all(); }, &locks,
+                         "select");
 
-  // The winner's Waiter is out of its queue and its element is done; the others are still linked, or dropped by somebody who came too late.
+  // The winner's Waiter is out of its queue and its element is done; the others are still linked, or dropped by
+  // somebody who came too late.
   const auto* winner = static_cast<const Waiter*>(current_goroutine()->wait_word);
   int chosen = -1;
   locks.lock_all();

@@ -4,8 +4,9 @@
 //            on_send(b, 7, [&] {...}),
 //            otherwise([&] {...}));                          // Go's default: none is ready
 //
-// Cases that are ready are looked at in random order, so that none starves. All channels are locked in address order; if nothing is ready, a Waiter goes
-// into each queue, and the first partner to claim SelectState::decided wins. A case on a nil channel is never ready. select() without cases blocks for ever.
+// Cases that are ready are looked at in random order, so that none starves. All channels are locked in address order;
+// if nothing is ready, a Waiter goes into each queue, and the first partner to claim SelectState::decided wins. A case
+// on a nil channel is never ready. select() without cases blocks for ever.
 #pragma once
 
 #include <algorithm>
@@ -22,10 +23,10 @@ namespace detail {
 struct SelectCase {
   ChanCore* channel = nullptr;  // null: nil channel, or `otherwise`
   bool is_send = false;
-  void* element = nullptr;      // send: the value; receive: raw storage
+  void* element = nullptr;                                        // send: the value; receive: raw storage
   bool (*attempt)(SelectCase& self, Goroutine*& wake) = nullptr;  // locked; true when done
-  bool ok = false;              // receive: a value was built
-  bool closed = false;          // send: the channel was found closed
+  bool ok = false;                                                // receive: a value was built
+  bool closed = false;                                            // send: the channel was found closed
   Waiter waiter;
 };
 

@@ -33,10 +33,12 @@ void on_fault(int number, siginfo_t* info, void* raw_context) {
   Machine* m = current_machine();
   const Goroutine* overflowed = m != nullptr ? m->runtime->stacks().guard_hit(address) : nullptr;
   if (overflowed != nullptr) {
-    say("runtime: goroutine {} stack exceeds {}-byte limit\nfatal error: stack overflow\n\n", overflowed->id, m->runtime->stacks().stack_bytes());
+    say("runtime: goroutine {} stack exceeds {}-byte limit\nfatal error: stack overflow\n\n", overflowed->id,
+        m->runtime->stacks().stack_bytes());
   } else if (m != nullptr || g != nullptr) {
-    say("fatal error: unexpected signal: {} (address {:#x}, pc {:#x})\n\n", number == SIGBUS ? "SIGBUS" : "SIGSEGV: invalid memory address or nil pointer dereference",
-        address, static_cast<std::uintptr_t>(context->uc_mcontext.gregs[REG_RIP]));
+    say("fatal error: unexpected signal: {} (address {:#x}, pc {:#x})\n\n",
+        number == SIGBUS ? "SIGBUS" : "SIGSEGV: invalid memory address or nil pointer dereference", address,
+        static_cast<std::uintptr_t>(context->uc_mcontext.gregs[REG_RIP]));
   }
   if (g != nullptr) {
     say("goroutine {} [running]:\n", g->id);
@@ -71,7 +73,8 @@ void arm_signals() {
 }
 
 void* install_signal_stack() {
-  void* memory = ::mmap(nullptr, kSignalStackBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* memory =
+      ::mmap(nullptr, kSignalStackBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) return nullptr;
   stack_t stack{};
   stack.ss_sp = memory;

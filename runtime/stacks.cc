@@ -39,10 +39,13 @@ Status Stacks::grow(std::uint32_t want, GList& out) {
   gearbox::Guard<SpinLock> hold(lock_);
   const std::uint32_t first = count_.load(std::memory_order_relaxed);
   const std::uint32_t slab = first / kSlabSlots;
-  if (slab >= kMaxSlabs) return Error{fmt::format("too many goroutines: {} stacks are the limit", kMaxSlabs * kSlabSlots)};
+  if (slab >= kMaxSlabs)
+    return Error{fmt::format("too many goroutines: {} stacks are the limit", kMaxSlabs * kSlabSlots)};
   if (slabs_[slab].load(std::memory_order_relaxed) == 0) {
     auto memory = os::reserve(stack_bytes_ * kSlabSlots, 0, os::kPageBytes);
-    if (!memory) return Error{"no address space for more goroutine stacks: " + memory.error().message, memory.error().error_number};
+    if (!memory)
+      return Error{"no address space for more goroutine stacks: " + memory.error().message,
+                   memory.error().error_number};
     slabs_[slab].store(reinterpret_cast<std::uintptr_t>(*memory), std::memory_order_release);  // partner: place()
   }
   const std::uint32_t n = std::min({std::max(want, 1u), kSlabSlots - first % kSlabSlots, kBatch});
@@ -54,13 +57,17 @@ Status Stacks::grow(std::uint32_t want, GList& out) {
     if (guard_ == Guard::kInstall) {
       error = os::install_guards(guards, n, kGuardBytes);
     } else {
-      for (std::uint32_t i = 0; i < n && error == 0; ++i) error = os::install_guard(guards[i], kGuardBytes, os::GuardKind::kMprotect);
+      for (std::uint32_t i = 0; i < n && error == 0; ++i)
+        error = os::install_guard(guards[i], kGuardBytes, os::GuardKind::kMprotect);
     }
     if (error != 0) {
       Error e = os_error("guard page of a goroutine stack", error);
       if (guard_ == Guard::kMprotect && error == ENOMEM)
-        e.message += fmt::format("; mprotect guards need a mapping each and end near vm.max_map_count / 2 (now {} stacks); a kernel from 6.13 on "
-                                 "needs none (guard=install)", first);
+        e.message += fmt::format(
+            "; mprotect guards need a mapping each and end near vm.max_map_count / 2 (now {} stacks); a kernel from "
+            "6.13 on "
+            "needs none (guard=install)",
+            first);
       return e;
     }
   }

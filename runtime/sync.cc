@@ -32,7 +32,8 @@ void GoMutex::lock_slow() {
     std::uint32_t state = state_.load(std::memory_order_relaxed);
     for (;;) {
       if ((state & kLocked) == 0) {
-        if (state_.compare_exchange_weak(state, state | kLocked, std::memory_order_acquire, std::memory_order_relaxed)) {
+        if (state_.compare_exchange_weak(state, state | kLocked, std::memory_order_acquire,
+                                         std::memory_order_relaxed)) {
           list_lock_.unlock();
           return;
         }
@@ -136,7 +137,8 @@ void WaitGroup::add(std::int64_t n) {
   std::int64_t count = count_.load(std::memory_order_relaxed);
   while (count + n > 0)
     if (count_.compare_exchange_weak(count, count + n, std::memory_order_acq_rel, std::memory_order_relaxed)) return;
-  // Down to zero only under the lock: a waiter that sees zero sees it under the lock too, so the group outlives this call's last touch of it.
+  // Down to zero only under the lock: a waiter that sees zero sees it under the lock too, so the group outlives this
+  // call's last touch of it.
   GList woken;
   lock_.lock();
   const std::int64_t now = count_.fetch_add(n, std::memory_order_acq_rel) + n;

@@ -1,4 +1,5 @@
-// Locks and meeting points for goroutines: waiting parks the goroutine, never the thread. Semantics are Go's package sync.
+// Locks and meeting points for goroutines: waiting parks the goroutine, never the thread. Semantics are Go's package
+// sync.
 #pragma once
 
 #include <atomic>
@@ -45,8 +46,9 @@ class ParkedList {
 
 }  // namespace detail
 
-// Go's mutex: one compare-exchange when free; barging while nobody starves, hand-over in order once the first in line has waited a millisecond. Not recursive;
-// may be unlocked by another goroutine than the one that locked it. Unlocking a free one is a fatal error.
+// Go's mutex: one compare-exchange when free; barging while nobody starves, hand-over in order once the first in line
+// has waited a millisecond. Not recursive; may be unlocked by another goroutine than the one that locked it. Unlocking
+// a free one is a fatal error.
 class GoMutex {
  public:
   void lock() {
@@ -57,7 +59,8 @@ class GoMutex {
   }
   bool try_lock() {
     std::uint32_t state = state_.load(std::memory_order_relaxed);
-    return (state & kLocked) == 0 && state_.compare_exchange_strong(state, state | kLocked, std::memory_order_acquire, std::memory_order_relaxed);
+    return (state & kLocked) == 0 &&
+           state_.compare_exchange_strong(state, state | kLocked, std::memory_order_acquire, std::memory_order_relaxed);
   }
   void unlock() {
     std::uint32_t alone = kLocked;
@@ -139,7 +142,8 @@ class Once {
   GoMutex mutex_;
 };
 
-// A condition on a mutex. wait() gives the mutex up, parks until signalled, and takes it again; there are no spurious wake-ups.
+// A condition on a mutex. wait() gives the mutex up, parks until signalled, and takes it again; there are no spurious
+// wake-ups.
 class Cond {
  public:
   explicit Cond(GoMutex& mutex) : mutex_(mutex) {}

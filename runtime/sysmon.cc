@@ -54,8 +54,8 @@ void Runtime::sysmon_loop() {
           continue;
         }
         // Nobody waits for it: leave it, so that the caller finds it again. After a slice it goes anyway.
-        if (!scheduler_->has_runnable() && p.timers.next_when() == 0 && idle_count_.load(std::memory_order_relaxed) > 0 &&
-            now - p.seen_syscall_ns < slice_ns)
+        if (!scheduler_->has_runnable() && p.timers.next_when() == 0 &&
+            idle_count_.load(std::memory_order_relaxed) > 0 && now - p.seen_syscall_ns < slice_ns)
           continue;
         PStatus in_call = PStatus::kSyscall;
         if (p.status.compare_exchange_strong(in_call, PStatus::kRunning, std::memory_order_acq_rel)) {
@@ -73,25 +73,29 @@ void Runtime::sysmon_loop() {
         }
       }
     }
-    // Events: a lane that anybody may poll is polled when nobody has for a while. (Owned lanes are looked at by their owners, who were just asked to yield.)
-    const std::uint64_t polls = counters_.polls.load(std::memory_order_relaxed) + counters_.poller_sleeps.load(std::memory_order_relaxed);
+    // Events: a lane that anybody may poll is polled when nobody has for a while. (Owned lanes are looked at by their
+    // owners, who were just asked to yield.)
+    const std::uint64_t polls =
+        counters_.polls.load(std::memory_order_relaxed) + counters_.poller_sleeps.load(std::memory_order_relaxed);
     if (polls != polls_seen) {
       polls_seen = polls;
       last_poll_ns_.store(now, std::memory_order_relaxed);
-    } else if (!lane_owner_ && now - last_poll_ns_.load(std::memory_order_relaxed) >= kIdlePollNs && poll_until_.load(std::memory_order_relaxed) == 0 &&
-               poller_->in_flight(0) > 0) {
+    } else if (!lane_owner_ && now - last_poll_ns_.load(std::memory_order_relaxed) >= kIdlePollNs &&
+               poll_until_.load(std::memory_order_relaxed) == 0 && poller_->in_flight(0) > 0) {
       GList ready;
       poller_->poll(0, 0, kPollBudget, ready);
       last_poll_ns_.store(now, std::memory_order_relaxed);
       if (!ready.empty()) {
-        for (G* g = ready.front(); g != nullptr; g = g->next) g->status.store(GStatus::kRunnable, std::memory_order_relaxed);
+        for (G* g = ready.front(); g != nullptr; g = g->next)
+          g->status.store(GStatus::kRunnable, std::memory_order_relaxed);
         scheduler_->enqueue_all(ready, kNoP, Why::kInjected);
         acted = true;
       }
     }
     if (idle_count_.load(std::memory_order_relaxed) > 0) {
       const std::int64_t earliest = earliest_timer();
-      if (earliest != 0 && earliest <= now && poll_until_.load(std::memory_order_relaxed) == 0) acted |= wake_one_parked_p();
+      if (earliest != 0 && earliest <= now && poll_until_.load(std::memory_order_relaxed) == 0)
+        acted |= wake_one_parked_p();
     }
     scheduler_->on_tick(now);
     quiet_rounds = acted ? 0 : quiet_rounds + 1;

@@ -15,7 +15,8 @@ void Runtime::sleep_ns(std::int64_t ns) {
   }
   Timer timer;
   const std::int64_t now = os::monotonic_ns();
-  timer.when = ns > std::numeric_limits<std::int64_t>::max() - now ? std::numeric_limits<std::int64_t>::max() : now + ns;
+  timer.when =
+      ns > std::numeric_limits<std::int64_t>::max() - now ? std::numeric_limits<std::int64_t>::max() : now + ns;
   timer.argument = current_goroutine();
   timer.fire = [](void* g, std::uint64_t, std::int64_t) { current_runtime().ready(static_cast<Goroutine*>(g)); };
   // Armed on the other side of the switch: it may fire at once, and must find a goroutine that has parked.
@@ -26,8 +27,9 @@ void sleep(std::int64_t ns) { current_runtime().sleep_ns(ns); }
 
 namespace detail {
 
-// One timer of the language surface. A one-shot's arming holds a reference of its own (Timer::argument), which whoever takes the timer out of the heap
-// gives back: the firing, or stop(). A periodic one is kept by its handle alone; disarm() waits for firings under way.
+// One timer of the language surface. A one-shot's arming holds a reference of its own (Timer::argument), which whoever
+// takes the timer out of the heap gives back: the firing, or stop(). A periodic one is kept by its handle alone;
+// disarm() waits for firings under way.
 struct TimerState : std::enable_shared_from_this<TimerState> {
   using Reference = std::shared_ptr<TimerState>;
   Timer timer;
@@ -52,7 +54,9 @@ struct TimerState : std::enable_shared_from_this<TimerState> {
     }
     lock.unlock();
     if (wake != nullptr) current_runtime().ready(wake);
-    if (live && f) detail::spawn(current_runtime(), [keep = shared_from_this()] { keep->f(); }, false);
+    if (live && f)
+      detail::spawn(
+          current_runtime(), [keep = shared_from_this()] { keep->f(); }, false);
   }
 
   void arm(std::int64_t ns) {
@@ -64,7 +68,9 @@ struct TimerState : std::enable_shared_from_this<TimerState> {
     if (periodic) {
       timer.period = ns;
       timer.argument = this;
-      timer.fire = [](void* state, std::uint64_t sequence, std::int64_t now) { static_cast<TimerState*>(state)->deliver(sequence, now); };
+      timer.fire = [](void* state, std::uint64_t sequence, std::int64_t now) {
+        static_cast<TimerState*>(state)->deliver(sequence, now);
+      };
     } else {
       timer.argument = new Reference(shared_from_this());
       timer.fire = [](void* reference, std::uint64_t sequence, std::int64_t now) {
@@ -113,7 +119,9 @@ bool TimerHandle::reset(std::int64_t ns) {
   return was;
 }
 
-Chan<std::int64_t> TimerHandle::channel() const { return owner_ == nullptr ? Chan<std::int64_t>() : owner_->state->channel; }
+Chan<std::int64_t> TimerHandle::channel() const {
+  return owner_ == nullptr ? Chan<std::int64_t>() : owner_->state->channel;
+}
 
 TimerHandle new_timer(std::int64_t ns) {
   TimerHandle handle;

@@ -1,4 +1,5 @@
-// Time for goroutines: sleep, after, Timer, Ticker. Times are nanoseconds of CLOCK_MONOTONIC unless the name says otherwise.
+// Time for goroutines: sleep, after, Timer, Ticker. Times are nanoseconds of CLOCK_MONOTONIC unless the name says
+// otherwise.
 #pragma once
 
 #include <cstdint>
@@ -20,8 +21,8 @@ void sleep(std::int64_t ns);
 namespace detail {
 struct TimerOwner;
 }
-// A timer that sends the time on a channel, or calls a function on a goroutine of its own. A counted handle; dropping the last one stops it,
-// except for after_func(). As in Go 1.23, after stop() or reset() no stale value is received.
+// A timer that sends the time on a channel, or calls a function on a goroutine of its own. A counted handle; dropping
+// the last one stops it, except for after_func(). As in Go 1.23, after stop() or reset() no stale value is received.
 class TimerHandle {
  public:
   TimerHandle() = default;

@@ -67,7 +67,8 @@ std::uint32_t TimerHeap::run(std::int64_t now) {
       break;
     }
     Timer& t = *heap_[0].timer;
-    // Copied before the timer is let go: a one-shot timer may be gone (it may lie on a goroutine's stack) as soon as fire() has readied its owner.
+    // Copied before the timer is let go: a one-shot timer may be gone (it may lie on a goroutine's stack) as soon as
+    // fire() has readied its owner.
     const auto fire = t.fire;
     void* const argument = t.argument;
     const std::uint64_t sequence = t.sequence;

@@ -1,10 +1,12 @@
 // Timers: a 4-ary heap of deadlines for each P, as Go keeps them, with a lock of its own.
 //
-// A timer is armed on the P of the goroutine that arms it and fires on whatever M looks at that heap when it is due: the owner between two
-// goroutines, an M that is about to idle, the M that sleeps in the poller until the earliest deadline of all Ps, or, when everybody is busy,
-// one that sysmon woke. Callbacks run on an M's own stack, must be short and must not park: they ready a goroutine or spawn one.
+// A timer is armed on the P of the goroutine that arms it and fires on whatever M looks at that heap when it is due:
+// the owner between two goroutines, an M that is about to idle, the M that sleeps in the poller until the earliest
+// deadline of all Ps, or, when everybody is busy, one that sysmon woke. Callbacks run on an M's own stack, must be
+// short and must not park: they ready a goroutine or spawn one.
 //
-// Invariants.  T1  heap[i].when <= heap[children of i].when.   T2  timer->index is its place while armed; kUnarmed otherwise.
+// Invariants.  T1  heap[i].when <= heap[children of i].when.   T2  timer->index is its place while armed; kUnarmed
+//              otherwise.
 //              T3  next_when() is the root's deadline, or 0 when empty (stored with seq_cst: partner Runtime::idle).
 #pragma once
 
@@ -21,14 +23,15 @@ class TimerHeap;
 // Owned by whoever arms it; must stay put while armed.
 struct Timer {
   static constexpr std::uint32_t kUnarmed = ~std::uint32_t{0};
-  std::int64_t when = 0;                                     // CLOCK_MONOTONIC ns
-  std::int64_t period = 0;                                   // ns; 0: once
-  void (*fire)(void* argument, std::uint64_t sequence, std::int64_t now) = nullptr;  // on an M's stack, the heap's lock not held
+  std::int64_t when = 0;    // CLOCK_MONOTONIC ns
+  std::int64_t period = 0;  // ns; 0: once
+  void (*fire)(void* argument, std::uint64_t sequence,
+               std::int64_t now) = nullptr;  // on an M's stack, the heap's lock not held
   void* argument = nullptr;
-  std::uint64_t sequence = 0;                                // handed to fire(): tells a stale firing from a live one
-  std::atomic<TimerHeap*> heap{nullptr};                     // where it is armed; null when not. Changed under that heap's lock
+  std::uint64_t sequence = 0;             // handed to fire(): tells a stale firing from a live one
+  std::atomic<TimerHeap*> heap{nullptr};  // where it is armed; null when not. Changed under that heap's lock
   std::uint32_t index = kUnarmed;
-  std::atomic<std::uint32_t> firing{0};                      // periodic ones: firings under way; disarm() waits for them
+  std::atomic<std::uint32_t> firing{0};  // periodic ones: firings under way; disarm() waits for them
 };
 
 class TimerHeap {
@@ -63,8 +66,8 @@ class TimerHeap {
   std::atomic<std::size_t> size_{0};
 };
 
-// Takes t out of its heap. True if it was armed; false if it had fired or was never armed: then a one-shot's callback may still be running on another M.
-// A periodic timer's is over when this returns.
+// Takes t out of its heap. True if it was armed; false if it had fired or was never armed: then a one-shot's callback
+// may still be running on another M. A periodic timer's is over when this returns.
 bool disarm(Timer& t);
 
 }  // namespace gearbox

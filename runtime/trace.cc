@@ -5,7 +5,8 @@
 
 namespace gearbox {
 
-// Goroutines that are parked or runnable, with the trace from their saved context. Called when the process is lost: nothing here is locked.
+// Goroutines that are parked or runnable, with the trace from their saved context. Called when the process is lost:
+// nothing here is locked.
 void Runtime::print_all_goroutines(bool including_running) {
   constexpr int kMost = 100;
   int printed = 0;
@@ -14,7 +15,10 @@ void Runtime::print_all_goroutines(bool including_running) {
     const GStatus status = g->status.load(std::memory_order_acquire);
     if (status == GStatus::kDead || g->system) continue;
     if (status == GStatus::kRunning && !including_running) continue;
-    const char* what = status == GStatus::kWaiting ? g->wait_reason : (status == GStatus::kSyscall ? "syscall" : (status == GStatus::kRunning ? "running" : "runnable"));
+    const char* what =
+        status == GStatus::kWaiting
+            ? g->wait_reason
+            : (status == GStatus::kSyscall ? "syscall" : (status == GStatus::kRunning ? "running" : "runnable"));
     const std::string head = fmt::format("goroutine {} [{}]:\n", g->id, what);
     os::write_all(2, head.data(), head.size());
     if (status != GStatus::kRunning) {

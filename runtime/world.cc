@@ -1,8 +1,8 @@
 // Stopping the world, walking the roots, changing GOMAXPROCS.
 //
-// A stop marks every P under idle_lock_: idle Ps and Ps in system calls are stopped on the spot (whoever comes back finds no P and waits); running ones
-// are asked through P::attention and count themselves down at their next safepoint, where their M holds them with the goroutine's context saved. The
-// last one wakes the stopper.
+// A stop marks every P under idle_lock_: idle Ps and Ps in system calls are stopped on the spot (whoever comes back
+// finds no P and waits); running ones are asked through P::attention and count themselves down at their next safepoint,
+// where their M holds them with the goroutine's context saved. The last one wakes the stopper.
 //
 //   S4  While the world is stopped no goroutine runs but the stopper's, and every other one's context is saved.
 #include <algorithm>
@@ -32,7 +32,8 @@ void Runtime::hold_at_safepoint(Machine* m, Processor* p) {
   std::uint32_t epoch = 0;
   {
     Guard<SpinLock> hold(idle_lock_);
-    // Read under the lock that start_the_world() changes it under: an epoch from before the last start would let this M go while the next stop counts on it.
+    // Read under the lock that start_the_world() changes it under: an epoch from before the last start would let this M
+    // go while the next stop counts on it.
     epoch = world_epoch_.load(std::memory_order_relaxed);
     if (!stop_requested_ || ended_.load(std::memory_order_relaxed)) {
       p->attention.fetch_and(~kAttentionStop, std::memory_order_relaxed);
@@ -49,7 +50,8 @@ void Runtime::hold_at_safepoint(Machine* m, Processor* p) {
 
 std::int64_t Runtime::stop_the_world(const char*) {
   const std::int64_t began = os::monotonic_ns();
-  // The world lock. On a goroutine a second stopper parks; on an M's stack (the goroutine's context is saved) it takes part in the first stop.
+  // The world lock. On a goroutine a second stopper parks; on an M's stack (the goroutine's context is saved) it takes
+  // part in the first stop.
   for (;;) {
     world_lock_.lock();
     if (!world_taken_) {
@@ -97,7 +99,9 @@ std::int64_t Runtime::stop_the_world(const char*) {
     Guard<SpinLock> hold(idle_lock_);
     for (PId i = 0; i < p_count() && stop_wait_ > 0; ++i) {
       PStatus in_call = PStatus::kSyscall;
-      if (ps_[i].get() != mine && ps_[i]->status.compare_exchange_strong(in_call, PStatus::kStopped, std::memory_order_acq_rel)) count_stopped();
+      if (ps_[i].get() != mine &&
+          ps_[i]->status.compare_exchange_strong(in_call, PStatus::kStopped, std::memory_order_acq_rel))
+        count_stopped();
     }
   }
   const std::int64_t took = os::monotonic_ns() - began;
@@ -137,7 +141,8 @@ void Runtime::start_the_world() {
 }
 
 void Runtime::ragged_barrier() {
-  // Each P is asked to pass a safepoint by its scheduling tick or status; those that are idle, stopped or in a call are past one.
+  // Each P is asked to pass a safepoint by its scheduling tick or status; those that are idle, stopped or in a call are
+  // past one.
   std::vector<std::uint32_t> seen(p_count());
   std::vector<bool> waiting(p_count(), false);
   const P* mine = current_p();
@@ -161,8 +166,8 @@ void Runtime::ragged_barrier() {
 
 // ---- roots
 
-[[gnu::no_sanitize("address", "thread")]] void Runtime::visit_stack(G* g, void (*visit)(void*, const std::uintptr_t*, std::size_t),
-                                                                    void* context) {
+[[gnu::no_sanitize("address", "thread")]] void Runtime::visit_stack(
+    G* g, void (*visit)(void*, const std::uintptr_t*, std::size_t), void* context) {
   auto* goroutine = static_cast<Goroutine*>(g);
   const GStatus status = g->status.load(std::memory_order_acquire);
   if (status == GStatus::kDead) return;
@@ -170,7 +175,8 @@ void Runtime::ragged_barrier() {
   if (status == GStatus::kSyscall) low = GEARBOX_MUTANT(kNoSpillAtSyscall) ? g->stack_hi : goroutine->syscall_sp;
   low = (low - 128) & ~std::uintptr_t{7};  // the red zone
   low = std::max(low, g->stack_lo);
-  if (low < g->stack_hi) visit(context, reinterpret_cast<const std::uintptr_t*>(low), (g->stack_hi - low) / sizeof(std::uintptr_t));
+  if (low < g->stack_hi)
+    visit(context, reinterpret_cast<const std::uintptr_t*>(low), (g->stack_hi - low) / sizeof(std::uintptr_t));
 }
 
 std::size_t Runtime::root_jobs() const { return roots::kShards + 1; }
@@ -197,8 +203,12 @@ void Runtime::set_marking(bool on) {
   for (PId i = 0; i < p_count(); ++i) ps_[i]->marking = on;
 }
 
-void Runtime::visit_finalizer_objects(void (*visit)(void*, void*), void* context) { finalizers_->visit_objects(visit, context); }
-void Runtime::queue_dead_finalizers(bool (*is_dead)(void*, void*), void* context) { finalizers_->queue_dead(is_dead, context); }
+void Runtime::visit_finalizer_objects(void (*visit)(void*, void*), void* context) {
+  finalizers_->visit_objects(visit, context);
+}
+void Runtime::queue_dead_finalizers(bool (*is_dead)(void*, void*), void* context) {
+  finalizers_->queue_dead(is_dead, context);
+}
 
 std::uint64_t Runtime::total_allocated_bytes() const noexcept {
   std::uint64_t bytes = 0;
@@ -227,7 +237,8 @@ PId Runtime::set_procs(PId n) {
     PId wanted, former;
   } change{this, std::clamp<PId>(n, 1, kMaxPs), p_count()};
   if (n == 0 || change.wanted == change.former) return change.former;
-  // A collection that is under way has flags in every P; the change waits for a moment between two cycles, when P flags are all down.
+  // A collection that is under way has flags in every P; the change waits for a moment between two cycles, when P flags
+  // are all down.
   for (;;) {
     stop_the_world("GOMAXPROCS");
     if (heap_.phase.load(std::memory_order_acquire) != GcPhase::kMark) break;
@@ -267,7 +278,8 @@ PId Runtime::set_procs(PId n) {
         Guard<SpinLock> hold(free_lock_);
         free_gs_.append(p->free_gs);
       }
-      // Its M, held at a safepoint, finds itself without a P when the world starts; the goroutine it ran goes back to the queue.
+      // Its M, held at a safepoint, finds itself without a P when the world starts; the goroutine it ran goes back to
+      // the queue.
       p->status.store(PStatus::kRemoved, std::memory_order_relaxed);
     }
   }

@@ -1,14 +1,16 @@
 // global_queue: one first-in first-out queue for all Ps.
 //
-// Idea.       The simplest scheduler that is fair and work-conserving: what Go had before 1.1, and the baseline for every distributed one. Its
-//             weakness, one lock that all Ps take at every switch, is what the others exist to avoid.
+// Idea.       The simplest scheduler that is fair and work-conserving: what Go had before 1.1, and the baseline for
+//             every distributed one. Its weakness, one lock that all Ps take at every switch, is what the others exist
+//             to avoid.
 // Structure.  queue_ under lock_. length_ shadows its size, to look without the lock.
 // Threads.    All methods from any M; pick_local and pick_next by the owner of the P.
 // Invariants. Q1  length_ equals queue_.size() whenever lock_ is free.
 //             Q2  If the queue is not empty, some P is awake and will look, or is being woken.
-// Rejected.   Waking a P at every enqueue: two threads trade one G and sleep again. One wake at a time is under way (waking_), and each woken P wakes
-//             the next if it leaves work behind.
-// Cost.       One uncontended lock at enqueue and one at pick: about 10 ns a switch. Under contention the lock's cache line travels.
+// Rejected.   Waking a P at every enqueue: two threads trade one G and sleep again. One wake at a time is under way
+//             (waking_), and each woken P wakes the next if it leaves work behind.
+// Cost.       One uncontended lock at enqueue and one at pick: about 10 ns a switch. Under contention the lock's cache
+//             line travels.
 // Weak spot.  Locality: a goroutine's next P is whichever comes first.
 // Source.     Go 1.0's runq (src/pkg/runtime/proc.c); rejected alternative 1 in Go's proc.go header.
 #include "base/lock.h"
@@ -23,7 +25,9 @@ struct Options {
   bool yield_to_tail = true;
 
   void visit(OptionVisitor& v) {
-    v.field("yield_to_tail", yield_to_tail, "A goroutine that yields goes behind all others; off: in front, so that it runs on at once (a trap, for experiments).");
+    v.field("yield_to_tail", yield_to_tail,
+            "A goroutine that yields goes behind all others; off: in front, so that it runs on at once (a trap, for "
+            "experiments).");
   }
 };
 
@@ -70,7 +74,8 @@ class GlobalQueue final : public Scheduler {
     }
   }
 
-  // One wake is over: whatever was queued meanwhile saw waking_ and left the next wake to this M. It takes one G itself.
+  // One wake is over: whatever was queued meanwhile saw waking_ and left the next wake to this M. It takes one G
+  // itself.
   void on_woken(PId) override {
     waking_.store(false, std::memory_order_seq_cst);
     if (length_.load(std::memory_order_seq_cst) > 1) wake_if_useful();
@@ -86,9 +91,11 @@ class GlobalQueue final : public Scheduler {
   }
 
   void check() const override {
-    GEARBOX_REQUIRE(length_.load(std::memory_order_relaxed) == queue_.size(), "Q1: {} counted, {} queued", length_.load(), queue_.size());
+    GEARBOX_REQUIRE(length_.load(std::memory_order_relaxed) == queue_.size(), "Q1: {} counted, {} queued",
+                    length_.load(), queue_.size());
     for (const G* g = queue_.front(); g != nullptr; g = g->next)
-      GEARBOX_REQUIRE(g->status.load() == GStatus::kRunnable, "goroutine {} is queued with status {}", g->id, static_cast<int>(g->status.load()));
+      GEARBOX_REQUIRE(g->status.load() == GStatus::kRunnable, "goroutine {} is queued with status {}", g->id,
+                      static_cast<int>(g->status.load()));
   }
 
  private:
@@ -99,7 +106,9 @@ class GlobalQueue final : public Scheduler {
     return g;
   }
   void wake_if_useful() {
-    if (world_.idle_p_count() == 0 || waking_.load(std::memory_order_seq_cst) || waking_.exchange(true, std::memory_order_seq_cst)) return;
+    if (world_.idle_p_count() == 0 || waking_.load(std::memory_order_seq_cst) ||
+        waking_.exchange(true, std::memory_order_seq_cst))
+      return;
     if (world_.wake_one_parked_p())
       wakes_.fetch_add(1, std::memory_order_relaxed);
     else
@@ -110,9 +119,9 @@ class GlobalQueue final : public Scheduler {
   const Options options_;
   SpinLock lock_;
   GList queue_;
-  std::uint64_t longest_ = 0;                 // guarded by lock_
+  std::uint64_t longest_ = 0;  // guarded by lock_
   std::atomic<std::uint64_t> length_{0};
-  std::atomic<bool> waking_{false};           // a woken P has not yet looked
+  std::atomic<bool> waking_{false};  // a woken P has not yet looked
   std::atomic<std::uint64_t> wakes_{0};
 };
 

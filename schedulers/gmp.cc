@@ -1,20 +1,27 @@
-// gmp: Go's scheduler. A ring for each P, a runnext slot before it, a global queue behind it, and thieves that take half.
+// gmp: Go's scheduler. A ring for each P, a runnext slot before it, a global queue behind it, and thieves that take
+// half.
 //
-// Idea.       New and readied goroutines stay on the P that made them runnable, the latest in front (runnext): producer and consumer share a warm cache, and no lock
-//             is taken while a P has work of its own. Whoever runs dry looks at the global queue and then takes half of another P's ring, victims in random order.
-// Structure.  queues_[p]: a ring of slots with head (owner and thieves, compare-exchange) and tail (owner only); runnext, taken by exchange. global_ under
-//             lock_: overflow, yielded and preempted goroutines, everything from outside.
+// Idea.       New and readied goroutines stay on the P that made them runnable, the latest in front (runnext): producer
+//             and consumer share a warm cache, and no lock is taken while a P has work of its own. Whoever runs dry
+//             looks at the global queue and then takes half of another P's ring, victims in random order.
+// Structure.  queues_[p]: a ring of slots with head (owner and thieves, compare-exchange) and tail (owner only);
+//             runnext, taken by exchange. global_ under lock_: overflow, yielded and preempted goroutines, everything
+//             from outside.
 // Threads.    enqueue, pick_local, pick_next, on_woken for p: its owner. grab() on p's queue: any thief.
 // Invariants. G1  tail - head <= slots; slots in [head, tail) hold queued Gs, each once.
 //             G2  Spinning Ms are counted in spinning_ exactly; a spinning P has its flag up.
-//             G3  If anything is queued, an M is spinning, or every P is busy, or a wake is under way (submit publishes, then looks at spinning_; a spinner that
-//                 gives up lowers spinning_, then looks at all queues again: one of the two sees the other).
-// Go's rules. Every 61st pick takes from the global queue first, so that it cannot starve. runnext inherits the time slice, so that a pair that readies each other cannot
-//             starve the ring. runnext is stolen only in the last pass. At most half of the busy Ps spin.
+//             G3  If anything is queued, an M is spinning, or every P is busy, or a wake is under way (submit
+//                 publishes, then looks at spinning_; a spinner that gives up lowers spinning_, then looks at all
+//                 queues again: one of the two sees the other).
+// Go's rules. Every 61st pick takes from the global queue first, so that it cannot starve. runnext inherits the time
+//             slice, so that a pair that readies each other cannot starve the ring. runnext is stolen only in the last
+//             pass. At most half of the busy Ps spin.
 // Rejected.   Waking at every submit: see global_queue.cc. Stealing single goroutines: a thief comes back at once.
 // Cost.       pick: a compare-exchange on a line nobody else wants; enqueue: a store. No lock, no shared write.
-// Weak spot.  Fairness is per P only; a long ring is drained first in, first out, so fork-join trees grow breadth-first.
-// Source.     Go's runtime/proc.go (findRunnable, runqput, runqgrab, wakep, resetspinning); Vyukov, "Scalable Go scheduler design", 2012.
+// Weak spot.  Fairness is per P only; a long ring is drained first in, first out, so fork-join trees grow
+//             breadth-first.
+// Source.     Go's runtime/proc.go (findRunnable, runqput, runqgrab, wakep, resetspinning); Vyukov, "Scalable Go
+//             scheduler design", 2012.
 #include <algorithm>
 #include <array>
 #include <memory>
@@ -46,25 +53,34 @@ struct Options {
   YieldTo yield_to = YieldTo::kGlobal;
 
   void visit(OptionVisitor& v) {
-    v.field("runnext", runnext, "The latest goroutine made runnable goes to the front. Off: to the tail of the ring, like all others.");
-    v.field("inherit_slice", inherit_slice, "A goroutine from runnext continues the slice of the one before it. Off: two that ready each other can starve the ring.");
-    v.field("steal_runnext", steal_runnext, {"never", "last_pass", "always"}, "When thieves may take another P's runnext.");
-    v.field("queue_slots", queue_slots, {"16", "64", "256", "1024", "4096"}, "Slots of a P's ring. A full ring moves half of itself to the global queue.");
+    v.field("runnext", runnext,
+            "The latest goroutine made runnable goes to the front. Off: to the tail of the ring, like all others.");
+    v.field("inherit_slice", inherit_slice,
+            "A goroutine from runnext continues the slice of the one before it. Off: two that ready each other can "
+            "starve the ring.");
+    v.field("steal_runnext", steal_runnext, {"never", "last_pass", "always"},
+            "When thieves may take another P's runnext.");
+    v.field("queue_slots", queue_slots, {"16", "64", "256", "1024", "4096"},
+            "Slots of a P's ring. A full ring moves half of itself to the global queue.");
     v.field("steal", steal, {"one", "half", "all"}, "How much of a victim's ring a thief takes.");
     v.field("steal_passes", steal_passes, {1, 16}, "Rounds over all Ps before a thief gives up.");
-    v.field("global_tick", global_tick, {0, 100000}, "Every n-th pick looks at the global queue first. 0: only when the ring is empty, which can starve it.");
-    v.field("spinning_pct", spinning_pct, {0, 100}, "At most this share of the busy Ps searches for work at a time, in percent; one always may. 0: nobody steals.");
-    v.field("yield_to", yield_to, {"global", "local"}, "Where a goroutine that yields goes: behind all others (Go), or to the tail of its own P's ring.");
+    v.field("global_tick", global_tick, {0, 100000},
+            "Every n-th pick looks at the global queue first. 0: only when the ring is empty, which can starve it.");
+    v.field(
+        "spinning_pct", spinning_pct, {0, 100},
+        "At most this share of the busy Ps searches for work at a time, in percent; one always may. 0: nobody steals.");
+    v.field("yield_to", yield_to, {"global", "local"},
+            "Where a goroutine that yields goes: behind all others (Go), or to the tail of its own P's ring.");
   }
 };
 
 constexpr std::array<std::uint32_t, 5> kSlotCounts = {16, 64, 256, 1024, 4096};
 
 struct alignas(128) Queue {
-  std::atomic<std::uint32_t> head{0};   // next to take; owner and thieves
+  std::atomic<std::uint32_t> head{0};  // next to take; owner and thieves
   std::atomic<G*> runnext{nullptr};
   alignas(64) std::atomic<std::uint32_t> tail{0};  // next free; owner writes
-  std::uint32_t tick = 0;               // owner only, as all below
+  std::uint32_t tick = 0;                          // owner only, as all below
   bool spinning = false;
   Random random{0};
   std::uint64_t steals = 0, stolen = 0, failed_searches = 0, overflows = 0, runnext_hits = 0;
@@ -74,10 +90,14 @@ struct alignas(128) Queue {
 class Gmp final : public Scheduler {
  public:
   Gmp(World& world, const Options& options)
-      : world_(world), options_(options), slots_(kSlotCounts[static_cast<std::size_t>(options.queue_slots)]), mask_(slots_ - 1) {}
+      : world_(world),
+        options_(options),
+        slots_(kSlotCounts[static_cast<std::size_t>(options.queue_slots)]),
+        mask_(slots_ - 1) {}
 
   void enqueue(G* g, PId p, Why why) override {
-    const bool local = p != kNoP && (why == Why::kSpawned || why == Why::kReadied || (why == Why::kYielded && options_.yield_to == YieldTo::kLocal));
+    const bool local = p != kNoP && (why == Why::kSpawned || why == Why::kReadied ||
+                                     (why == Why::kYielded && options_.yield_to == YieldTo::kLocal));
     if (local) [[likely]] {
       Queue& q = *queues_[p];
       if (options_.runnext && why != Why::kYielded) {
@@ -91,7 +111,8 @@ class Gmp final : public Scheduler {
       put_global(g);
       if (why == Why::kYielded && global_length_.load(std::memory_order_relaxed) == 1) return;
     }
-    // partner: give_up(). What was published above must be visible before wake() looks for idle Ps. A read-modify-write instead of a fence: TSan knows it.
+    // partner: give_up(). What was published above must be visible before wake() looks for idle Ps. A read-modify-write
+    // instead of a fence: TSan knows it.
     if (world_.idle_p_count() != 0) [[unlikely]] {
       spinning_.fetch_add(0, std::memory_order_seq_cst);
       wake();
@@ -213,7 +234,8 @@ class Gmp final : public Scheduler {
       GEARBOX_REQUIRE(tail - head <= slots_, "G1: ring of P {} from {} to {}", p, head, tail);
       for (std::uint32_t i = head; i != tail; ++i) {
         const G* g = q.slots[i & mask_].load();
-        GEARBOX_REQUIRE(g != nullptr && g->status.load() == GStatus::kRunnable, "G1: slot {} of P {} holds what is not runnable", i & mask_, p);
+        GEARBOX_REQUIRE(g != nullptr && g->status.load() == GStatus::kRunnable,
+                        "G1: slot {} of P {} holds what is not runnable", i & mask_, p);
       }
       flags += q.spinning ? 1 : 0;
     }
@@ -252,7 +274,9 @@ class Gmp final : public Scheduler {
     }
     ++q.overflows;
     GList list;
-    for (std::uint32_t i = 0; i < half; ++i) list.push_back(q.slots[(head + i) & mask_].load(std::memory_order_relaxed));  // ours alone now; only the owner reuses slots
+    for (std::uint32_t i = 0; i < half; ++i)
+      list.push_back(
+          q.slots[(head + i) & mask_].load(std::memory_order_relaxed));  // ours alone now; only the owner reuses slots
     list.push_back(g);
     Guard<SpinLock> hold(lock_);
     global_.append(list);
@@ -268,7 +292,8 @@ class Gmp final : public Scheduler {
     }
   }
 
-  // ---- the ring. Thief side: moves Gs of `from` into `to` (which the caller owns and which is empty) and returns one of them.
+  // ---- the ring. Thief side: moves Gs of `from` into `to` (which the caller owns and which is empty) and returns one
+  // of them.
   G* grab(Queue& from, Queue& to, bool take_runnext) {
     for (;;) {
       std::uint32_t head = from.head.load(std::memory_order_acquire);
@@ -289,7 +314,8 @@ class Gmp final : public Scheduler {
       }
       const std::uint32_t base = to.tail.load(std::memory_order_relaxed);
       for (std::uint32_t i = 0; i < n; ++i)
-        to.slots[(base + i) & mask_].store(from.slots[(head + i) & mask_].load(std::memory_order_relaxed), std::memory_order_relaxed);
+        to.slots[(base + i) & mask_].store(from.slots[(head + i) & mask_].load(std::memory_order_relaxed),
+                                           std::memory_order_relaxed);
       if (!from.head.compare_exchange_strong(head, head + n, std::memory_order_acq_rel)) continue;
       ++to.steals;
       to.stolen += n;
@@ -304,8 +330,10 @@ class Gmp final : public Scheduler {
     const PId n = world_.p_count();
     for (std::uint64_t pass = 0; pass < options_.steal_passes; ++pass) {
       const bool last = pass + 1 == options_.steal_passes;
-      const bool take_runnext = options_.steal_runnext == StealRunnext::kAlways || (last && options_.steal_runnext == StealRunnext::kLastPass);
-      // Random start and a random step that shares no factor with n visit every P once, in an order that differs from thief to thief.
+      const bool take_runnext = options_.steal_runnext == StealRunnext::kAlways ||
+                                (last && options_.steal_runnext == StealRunnext::kLastPass);
+      // Random start and a random step that shares no factor with n visit every P once, in an order that differs from
+      // thief to thief.
       PId at = mine.random.below(n), step = 1 + mine.random.below(n);
       while (std::gcd(step, n) != 1) step = step % n + 1;
       for (PId i = 0; i < n; ++i, at = (at + step) % n)
@@ -331,7 +359,8 @@ class Gmp final : public Scheduler {
     G* first = global_.pop_front();
     if (first == nullptr) return nullptr;
     std::uint64_t share = max == 1 ? 1 : std::min<std::uint64_t>(global_.size() / world_.p_count() + 1, slots_ / 2);
-    const std::uint32_t room = slots_ - (q.tail.load(std::memory_order_relaxed) - q.head.load(std::memory_order_acquire));
+    const std::uint32_t room =
+        slots_ - (q.tail.load(std::memory_order_relaxed) - q.head.load(std::memory_order_acquire));
     for (share = std::min<std::uint64_t>(share, room + 1); share > 1; --share) {
       G* g = global_.pop_front();
       if (g == nullptr) break;
@@ -352,13 +381,16 @@ class Gmp final : public Scheduler {
   void wake() {
     if (world_.idle_p_count() == 0) return;
     std::uint32_t none = 0;
-    if (spinning_.load(std::memory_order_seq_cst) != 0 || !spinning_.compare_exchange_strong(none, 1, std::memory_order_seq_cst)) return;
+    if (spinning_.load(std::memory_order_seq_cst) != 0 ||
+        !spinning_.compare_exchange_strong(none, 1, std::memory_order_seq_cst))
+      return;
     wake_credits_.fetch_add(1, std::memory_order_acq_rel);
     if (world_.wake_one_parked_p()) {
       wakes_.fetch_add(1, std::memory_order_relaxed);
       return;
     }
-    // Nobody was idle after all. The credit may have been used up by an M that somebody else woke; then that one is counted by it.
+    // Nobody was idle after all. The credit may have been used up by an M that somebody else woke; then that one is
+    // counted by it.
     std::uint32_t credits = wake_credits_.load(std::memory_order_acquire);
     while (credits > 0) {
       if (wake_credits_.compare_exchange_weak(credits, credits - 1, std::memory_order_acq_rel)) {
@@ -390,11 +422,11 @@ class Gmp final : public Scheduler {
   const Options options_;
   const std::uint32_t slots_, mask_;
   std::array<std::unique_ptr<Queue>, kMaxPs> queues_;
-  PId queue_count_ = 0;                        // changes only while the world is stopped
+  PId queue_count_ = 0;  // changes only while the world is stopped
   alignas(64) std::atomic<std::uint32_t> spinning_{0};
   std::atomic<std::uint32_t> wake_credits_{0};
   alignas(64) SpinLock lock_;
-  GList global_;                               // guarded by lock_
+  GList global_;  // guarded by lock_
   std::atomic<std::uint64_t> global_length_{0};
   std::atomic<std::uint64_t> wakes_{0};
 };

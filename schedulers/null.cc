@@ -1,7 +1,7 @@
 // null: one P, one plain list. The price of the scheduler interface with nothing behind it.
 //
-// Idea.       First in, first out, no lock, no atomic but the hint: legal only with one P and only because outsiders (poller, foreign threads) go through a
-//             locked side entrance that the owner looks at when its list is dry.
+// Idea.       First in, first out, no lock, no atomic but the hint: legal only with one P and only because outsiders
+//             (poller, foreign threads) go through a locked side entrance that the owner looks at when its list is dry.
 // Structure.  list_: the owner's. outside_ under lock_.
 // Invariants. N1  list_ is touched by the owner of P 0 only.
 // Cost.       Two stores and a load a switch, plus the virtual calls: what every other scheduler pays at least.
@@ -26,7 +26,8 @@ class Null final : public Scheduler {
     {
       Guard<SpinLock> hold(lock_);
       outside_.push_back(g);
-      outside_count_.store(outside_.size(), std::memory_order_seq_cst);  // partner: pick_next(), the look after prepare_to_park
+      outside_count_.store(outside_.size(),
+                           std::memory_order_seq_cst);  // partner: pick_next(), the look after prepare_to_park
     }
     world_.wake_one_parked_p();
   }

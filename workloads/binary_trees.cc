@@ -1,5 +1,6 @@
-// binary_trees: builds and drops perfect binary trees of every even depth while one large tree stays alive. Allocation of small linked objects, marking
-// of a live heap, taking back garbage. The shape of the Benchmarks Game's program (after Boehm's GCBench): as many nodes at every depth.
+// binary_trees: builds and drops perfect binary trees of every even depth while one large tree stays alive. Allocation
+// of small linked objects, marking of a live heap, taking back garbage. The shape of the Benchmarks Game's program
+// (after Boehm's GCBench): as many nodes at every depth.
 #include "interfaces/workload.h"
 #include "runtime/api.h"
 
@@ -64,7 +65,10 @@ void run(const Params& params, Report& report) {
 }  // namespace
 
 WorkloadEntry binary_trees() {
-  return make_workload<Params>({.name = "binary_trees", .summary = "Builds and drops binary trees of every even depth while a large one stays alive."}, run);
+  return make_workload<Params>(
+      {.name = "binary_trees",
+       .summary = "Builds and drops binary trees of every even depth while a large one stays alive."},
+      run);
 }
 
 }  // namespace gearbox::workloads

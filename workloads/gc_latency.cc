@@ -1,5 +1,6 @@
-// gc_latency: a ring of messages; each push allocates a message of 1 KiB, fills it, and drops the oldest one. Every push is timed: what the collector
-// and the allocator's refills do to one goroutine's latency. The shape of gc_latency in Go's x/benchmarks: ring of 200 000 x 1 KiB without references.
+// gc_latency: a ring of messages; each push allocates a message of 1 KiB, fills it, and drops the oldest one. Every
+// push is timed: what the collector and the allocator's refills do to one goroutine's latency. The shape of gc_latency
+// in Go's x/benchmarks: ring of 200 000 x 1 KiB without references.
 #include <cstring>
 
 #include "interfaces/workload.h"
@@ -53,7 +54,8 @@ void run(const Params& params, Report& report) {
   report.throughput(static_cast<double>(params.pushes), elapsed, "pushes/s");
   constexpr double kPercentiles[] = {50, 99, 99.9, 99.99};
   constexpr const char* kNames[] = {"p50", "p99", "p99.9", "p99.99"};
-  for (int i = 0; i < 4; ++i) report.metric(kNames[i], "ns", "lower", static_cast<double>(latency.percentile(kPercentiles[i])));
+  for (int i = 0; i < 4; ++i)
+    report.metric(kNames[i], "ns", "lower", static_cast<double>(latency.percentile(kPercentiles[i])));
   report.histogram("latency", "ns", latency);
   report.check_equal("damaged messages", damaged, std::uint64_t{0});
 }
@@ -61,7 +63,10 @@ void run(const Params& params, Report& report) {
 }  // namespace
 
 WorkloadEntry gc_latency() {
-  return make_workload<Params>({.name = "gc_latency", .summary = "Time of every push into a ring of 1 KiB messages while the oldest become garbage."}, run);
+  return make_workload<Params>(
+      {.name = "gc_latency",
+       .summary = "Time of every push into a ring of 1 KiB messages while the oldest become garbage."},
+      run);
 }
 
 }  // namespace gearbox::workloads

@@ -1,4 +1,5 @@
-// ping_pong: two goroutines pass a number back and forth over two unbuffered channels. The cost of a dependent wake-up: park, ready, switch.
+// ping_pong: two goroutines pass a number back and forth over two unbuffered channels. The cost of a dependent wake-up:
+// park, ready, switch.
 #include "interfaces/workload.h"
 #include "runtime/api.h"
 
@@ -37,13 +38,15 @@ void run(const Params& params, Report& report) {
   for (std::uint64_t pair = 0; pair < params.pairs; ++pair) sum += total.recv();
   const std::int64_t elapsed = now_ns() - began;
   report.throughput(static_cast<double>(params.rounds * params.pairs), elapsed, "round trips/s");
-  report.check_equal("sum of the numbers that came back", sum, params.pairs * (params.rounds * (params.rounds + 1) / 2));
+  report.check_equal("sum of the numbers that came back", sum,
+                     params.pairs * (params.rounds * (params.rounds + 1) / 2));
 }
 
 }  // namespace
 
 WorkloadEntry ping_pong() {
-  return make_workload<Params>({.name = "ping_pong", .summary = "Two goroutines pass a number back and forth over unbuffered channels."}, run);
+  return make_workload<Params>(
+      {.name = "ping_pong", .summary = "Two goroutines pass a number back and forth over unbuffered channels."}, run);
 }
 
 }  // namespace gearbox::workloads

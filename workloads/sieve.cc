@@ -1,5 +1,5 @@
-// sieve: the prime sieve of concurrent filters, a goroutine for each prime found, each passing on what its prime does not divide. A long pipeline of unbuffered
-// channels. Source: Go's test/chan/sieve1.go, after McIlroy and Hoare.
+// sieve: the prime sieve of concurrent filters, a goroutine for each prime found, each passing on what its prime does
+// not divide. A long pipeline of unbuffered channels. Source: Go's test/chan/sieve1.go, after McIlroy and Hoare.
 #include <vector>
 
 #include "interfaces/workload.h"
@@ -11,7 +11,9 @@ namespace {
 struct Params {
   std::uint64_t primes = 2000;
 
-  void visit(OptionVisitor& v) { v.field("primes", primes, {1, 20'000}, "How many primes to find; the pipeline has as many stages."); }
+  void visit(OptionVisitor& v) {
+    v.field("primes", primes, {1, 20'000}, "How many primes to find; the pipeline has as many stages.");
+  }
 };
 
 // The n-th prime by trial division: what the pipeline must find.
@@ -31,7 +33,8 @@ std::uint64_t nth_prime(std::uint64_t n) {
   return found.back();
 }
 
-// Selecting on `stop` in every stage would measure select; instead the generator stops at the prime everybody knows to be the last.
+// Selecting on `stop` in every stage would measure select; instead the generator stops at the prime everybody knows to
+// be the last.
 void run(const Params& params, Report& report) {
   const std::uint64_t last = nth_prime(params.primes);
   const std::int64_t began = now_ns();
@@ -68,7 +71,9 @@ void run(const Params& params, Report& report) {
 }  // namespace
 
 WorkloadEntry sieve() {
-  return make_workload<Params>({.name = "sieve", .summary = "Prime sieve: a chain of filters over unbuffered channels, one goroutine a prime."}, run);
+  return make_workload<Params>(
+      {.name = "sieve", .summary = "Prime sieve: a chain of filters over unbuffered channels, one goroutine a prime."},
+      run);
 }
 
 }  // namespace gearbox::workloads

@@ -1,5 +1,6 @@
-// skynet: a tree of goroutines with ten children each; the leaves send their number up, every inner node the sum of its children. Spawning, joining over channels, and
-// the memory of a million goroutines. Source: github.com/atemerev/skynet.
+// skynet: a tree of goroutines with ten children each; the leaves send their number up, every inner node the sum of its
+// children. Spawning, joining over channels, and the memory of a million goroutines. Source:
+// github.com/atemerev/skynet.
 #include "interfaces/workload.h"
 #include "runtime/api.h"
 
@@ -9,7 +10,9 @@ namespace {
 struct Params {
   std::uint64_t leaves = 1'000'000;
 
-  void visit(OptionVisitor& v) { v.field("leaves", leaves, {1, 10'000'000}, "Leaves of the tree. Each inner node has ten children or fewer."); }
+  void visit(OptionVisitor& v) {
+    v.field("leaves", leaves, {1, 10'000'000}, "Leaves of the tree. Each inner node has ten children or fewer.");
+  }
 };
 
 void node(Chan<std::uint64_t> up, std::uint64_t first, std::uint64_t leaves) {
@@ -42,7 +45,9 @@ void run(const Params& params, Report& report) {
 }  // namespace
 
 WorkloadEntry skynet() {
-  return make_workload<Params>({.name = "skynet", .summary = "A tree of goroutines, ten children each, that adds up the numbers of its leaves."}, run);
+  return make_workload<Params>(
+      {.name = "skynet", .summary = "A tree of goroutines, ten children each, that adds up the numbers of its leaves."},
+      run);
 }
 
 }  // namespace gearbox::workloads

@@ -1,4 +1,5 @@
-// timers: many goroutines that sleep, each several times for its own span. Arming and firing timers, parking and readying, and how late they wake.
+// timers: many goroutines that sleep, each several times for its own span. Arming and firing timers, parking and
+// readying, and how late they wake.
 #include "base/random.h"
 #include "interfaces/workload.h"
 #include "runtime/api.h"
@@ -41,7 +42,8 @@ void run(const Params& params, Report& report) {
         merge.unlock();
       };
       for (std::uint64_t i = 0; i < params.sleeps; ++i) {
-        const auto span = static_cast<std::int64_t>(params.shortest_us + random() % (params.spread_us + 1)) * kMicrosecond;
+        const auto span =
+            static_cast<std::int64_t>(params.shortest_us + random() % (params.spread_us + 1)) * kMicrosecond;
         const std::int64_t before = now_ns();
         gearbox::sleep(span);
         const std::int64_t over = now_ns() - before - span;
@@ -67,7 +69,8 @@ void run(const Params& params, Report& report) {
 }  // namespace
 
 WorkloadEntry timers() {
-  return make_workload<Params>({.name = "timers", .summary = "Many goroutines sleep for spans of their own; how many wake, and how late."}, run);
+  return make_workload<Params>(
+      {.name = "timers", .summary = "Many goroutines sleep for spans of their own; how many wake, and how late."}, run);
 }
 
 }  // namespace gearbox::workloads

@@ -2,35 +2,32 @@
 // lists.
 //
 // Idea.       A span is a run of 8 KiB pages cut into cells of one size and one kind: without references, with a
-// header, or all of one type (then
-//             the type is the span's and a cell needs no header). Which cells are taken is a bitmap by cell. A P claims
-//             up to 64 cells at once, one word of that bitmap, and hands them out by counting trailing zeros. After a
-//             mark the mark bitmap becomes the allocation bitmap, so a sweep is a copy of words and touches no object,
-//             dead or alive.
+//             header, or all of one type (then the type is the span's and a cell needs no header). Which cells are
+//             taken is a bitmap by cell. A P claims up to 64 cells at once, one word of that bitmap, and hands them out
+//             by counting trailing zeros. After a mark the mark bitmap becomes the allocation bitmap, so a sweep is a
+//             copy of words and touches no object, dead or alive.
 // Structure.  Cache (one a P): the span each window claims from, and how far it got. Central (one a window, and one for
-// large objects): lists of swept
-//             spans with holes, of full ones, and of spans not yet swept. PageHeap: free pages. SpanRecords: where Span
-//             structs come from. A span in a Cache is on no list; its alloc_bits belong to that P. Mark bits are the
-//             collector's, and any P's that claims in kMark.
+//             large objects): lists of swept spans with holes, of full ones, and of spans not yet swept. PageHeap: free
+//             pages. SpanRecords: where Span structs come from. A span in a Cache is on no list; its alloc_bits belong
+//             to that P. Mark bits are the collector's, and any P's that claims in kMark.
 // Invariants. Z1  A cell that may hold references is zero from before its allocation bit is set: a stale word that
-// finds it, finds nulls.
+//                 finds it, finds nulls.
 //             Z2  A marked cell is an allocated cell.
 //             Z3  Outside kMark every swept span's mark bits are clear (the sweep clears each word as it copies it, so
-//             no pause ever has to). Z4  unswept_ counts the spans on unswept lists plus those being swept now. Z5
-//             Pages are taken back only while phase is kSweep.
+//                 no pause ever has to).
+//             Z4  unswept_ counts the spans on unswept lists plus those being swept now.
+//             Z5  Pages are taken back only while phase is kSweep.
 // Threads.    refill, allocate_large, sweep: the owner of a P, several at once; locks are per window, and one in the
-// page heap. begin_*, enumerate, check: the
-//             world is stopped. A record's fields are written before state is set to kInUse, and that before any word
-//             can point into the span.
+//             page heap. begin_*, enumerate, check: the world is stopped. A record's fields are written before state is
+//             set to kInUse, and that before any word can point into the span.
 // Rejected.   A free list through the cells: the sweep would touch every dead cell, and a stale word would find links.
-// Claiming single cells:
-//             the atomic traffic of mark and accounting would come once an object instead of once in 64.
-//             Sweeping in the order of addresses over all windows: a refill wants spans of its own kind, and finds them
-//             on its own list.
+//             Claiming single cells: the atomic traffic of mark and accounting would come once an object instead of
+//             once in 64. Sweeping in the order of addresses over all windows: a refill wants spans of its own kind,
+//             and finds them on its own list.
 // Cost.       Hit: inline, no call. Refill: some ten nanoseconds and the zeroing, for up to 64 cells. Sweep: two loads,
-// two stores a word. Weak spot.  Every type among the first ones has spans of its own, so a program that makes a few
-// objects of each of many types holds
-//             a span a type.
+//             two stores a word.
+// Weak spot.  Every type among the first ones has spans of its own, so a program that makes a few objects of each of
+//             many types holds a span a type.
 #include <algorithm>
 #include <cstring>
 

@@ -37,13 +37,14 @@ Result<void*> reserve(std::size_t bytes, std::uintptr_t hint, std::size_t alignm
 void release(void* base, std::size_t bytes) noexcept { ::munmap(base, bytes); }
 
 int install_guard(void* base, std::size_t bytes, GuardKind kind) noexcept {
-  const int r = kind == GuardKind::kGuardInstall ? ::madvise(base, bytes, kMadvGuardInstall) : ::mprotect(base, bytes, PROT_NONE);
+  const int r =
+      kind == GuardKind::kGuardInstall ? ::madvise(base, bytes, kMadvGuardInstall) : ::mprotect(base, bytes, PROT_NONE);
   return r == 0 ? 0 : errno;
 }
 
 int install_guards(void* const* bases, std::size_t count, std::size_t bytes) noexcept {
-  // process_madvise on oneself takes a vector of ranges, but what it allows differs between kernels: any refusal, and any
-  // short count, is finished one by one.
+  // process_madvise on oneself takes a vector of ranges, but what it allows differs between kernels: any refusal, and
+  // any short count, is finished one by one.
   constexpr std::size_t kBatch = 64;
   static constexpr int kPidfdSelf = -10000;  // PIDFD_SELF, Linux 6.14
   std::size_t done = 0;

@@ -10,13 +10,14 @@ namespace gearbox::os {
 
 inline constexpr std::size_t kPageBytes = 4096;
 
-// A private anonymous read-write mapping that is not counted against the commit limit; pages appear zeroed when touched.
-// hint 0: the kernel chooses. Otherwise exactly there, or EEXIST. alignment: power of two, at least a page.
+// A private anonymous read-write mapping that is not counted against the commit limit; pages appear zeroed when
+// touched. hint 0: the kernel chooses. Otherwise exactly there, or EEXIST. alignment: power of two, at least a page.
 Result<void*> reserve(std::size_t bytes, std::uintptr_t hint, std::size_t alignment);
 void release(void* base, std::size_t bytes) noexcept;  // munmap
 
 enum class GuardKind : std::uint8_t { kGuardInstall, kMprotect };
-// Makes [base, base+bytes) trap. kGuardInstall: MADV_GUARD_INSTALL (Linux 6.13), no mapping is split. Returns 0 or the errno.
+// Makes [base, base+bytes) trap. kGuardInstall: MADV_GUARD_INSTALL (Linux 6.13), no mapping is split. Returns 0 or the
+// errno.
 int install_guard(void* base, std::size_t bytes, GuardKind kind) noexcept;
 // The same kGuardInstall for many ranges of equal size in one call where the kernel allows it. Returns 0 or the errno.
 int install_guards(void* const* bases, std::size_t count, std::size_t bytes) noexcept;

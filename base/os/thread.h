@@ -14,9 +14,9 @@ namespace gearbox::os {
 Result<pthread_t> start_thread(void* (*entry)(void*), void* argument, std::size_t stack_bytes, const char* name);
 void join_thread(pthread_t thread) noexcept;
 void yield_thread() noexcept;
-int thread_id() noexcept;     // gettid
+int thread_id() noexcept;  // gettid
 int process_id() noexcept;
-int online_cpus() noexcept;   // CPUs this process may run on (sched_getaffinity), at least 1
+int online_cpus() noexcept;  // CPUs this process may run on (sched_getaffinity), at least 1
 // The calling thread's stack, [lo, hi).
 void thread_stack_bounds(std::uintptr_t& lo, std::uintptr_t& hi) noexcept;
 

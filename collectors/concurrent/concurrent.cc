@@ -2,35 +2,32 @@
 // termination, lazy and background sweep.
 //
 // Idea.       White is unmarked, grey is marked and in a chunk, black is marked and scanned. With the world stopped for
-// a moment the barrier goes up and every
-//             stack is declared unscanned; from then on each goroutine's stack is scanned once, before it runs again or
-//             by a worker. The barrier's deletion half keeps everything that was reachable at that moment, its
-//             insertion half covers what a black stack or a Root gets to see later. New objects are born black. When
-//             nothing is grey any more, a second pause makes sure and the sweep begins.
+//             a moment the barrier goes up and every stack is declared unscanned; from then on each goroutine's stack
+//             is scanned once, before it runs again or by a worker. The barrier's deletion half keeps everything that
+//             was reachable at that moment, its insertion half covers what a black stack or a Root gets to see later.
+//             New objects are born black. When nothing is grey any more, a second pause makes sure and the sweep
+//             begins.
 // Structure.  The coordinator, a system goroutine, runs the cycle from end to end; helpers, one a P, mark along. Marker
-// (marker.h) is the inner loop, GreyPool
-//             (grey.h) holds grey objects between two pieces of work, Pacer (pacer.h) says when to begin and what
-//             assists owe, Checkmark verifies.
+//             (marker.h) is the inner loop, GreyPool (grey.h) holds grey objects between two pieces of work, Pacer
+//             (pacer.h) says when to begin and what assists owe, Checkmark verifies.
 // Invariants. C1  No stack is scanned before every P has seen the barrier up.
 //             C2  Grey objects are in the pool, in a Marker that is active, or in a P's write buffer; nowhere else.
 //             C3  A cycle begins only when the last one's sweep is done.
 //             C4  Marking ends in a pause in which the pool is empty, nobody is active, all roots are taken, and all
-//             write buffers have been flushed.
+//                 write buffers have been flushed.
 // Threads.    on_refill, collect: any goroutine, may park. flush_write_buffer, shade_words, scan_before_run: any M with
-// a P, no parking. lock_ guards who waits and which
-//             cycle is wanted; it is never held together with another lock but World's own.
-// Two starters. Whoever wants a cycle raises wanted_ to a number; only the coordinator runs cycles, until started_ has
-// reached it. A cycle serves those who asked before its
-//             first pause; collect() during a cycle waits for the next one, because this one keeps what was reachable
-//             when it began.
+//             a P, no parking. lock_ guards who waits and which cycle is wanted; it is never held together with another
+//             lock but World's own.
+// Starters.   Whoever wants a cycle raises wanted_ to a number; only the coordinator runs cycles, until started_ has
+//             reached it. A cycle serves those who asked before its first pause; collect() during a cycle waits for the
+//             next one, because this one keeps what was reachable when it began.
 // Rejected.   A ragged barrier that flushes every P before the second pause (Go's): here the pause itself drains what
-// the buffers still held, up to a limit, and gives
-//             up if there is more; that is one protocol fewer. The starter running the first pause itself: two starters
-//             would race. Leaving grey objects in the P between pieces of work: the end of marking would have to visit
-//             every P to know.
+//             the buffers still held, up to a limit, and gives up if there is more; that is one protocol fewer. The
+//             starter running the first pause itself: two starters would race. Leaving grey objects in the P between
+//             pieces of work: the end of marking would have to visit every P to know.
 // Cost.       Pauses: O(Ps) plus the runtime's arming of its goroutines, plus at most pause_work_kib of marking.
-// Nothing in them grows with the heap. Weak spot.  Two processors: workers take theirs from the mutators, and a starved
-// coordinator ends a cycle late.
+//             Nothing in them grows with the heap.
+// Weak spot.  Two processors: workers take theirs from the mutators, and a starved coordinator ends a cycle late.
 #include <utility>
 
 #include "base/check.h"

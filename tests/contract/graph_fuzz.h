@@ -48,7 +48,8 @@ class GraphFuzz {
   static constexpr std::size_t kArraySlot =
       100;  // holds the word one past the end of an array, and nothing else holds that array
   static constexpr std::size_t kHandSlot = 110;  // where another goroutine puts what it hands over
-  static constexpr std::size_t kArrayLength = 2558;  // with a header it fills a size class, so that the word behind it is the next cell's
+  static constexpr std::size_t kArrayLength =
+      2558;  // with a header it fills a size class, so that the word behind it is the next cell's
   static constexpr std::size_t kRootsEach = 16;
 
   // A fresh object on its way from one goroutine's stack to another's.

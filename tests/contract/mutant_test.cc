@@ -1,5 +1,5 @@
-// Each planted bug must be noticed: a child process plants it, runs the graph fuzzer over several seeds, and has to die of a broken promise. `checked`
-// builds only; in others mutants do not exist.
+// Each planted bug must be noticed: a child process plants it, runs the graph fuzzer over several seeds, and has to die
+// of a broken promise. `checked` builds only; in others mutants do not exist.
 #include <gtest/gtest.h>
 
 #include "interfaces/mutant.h"
@@ -8,8 +8,9 @@
 namespace gearbox::testing {
 namespace {
 
-// Not here: kNoShadeAtHandoff and kRunUnscanned. A stack is scanned before its goroutine runs, so what a sender holds is marked when it hands it over,
-// and each of the two rules hides the other's absence from this world; the runtime's own tests look at both.
+// Not here: kNoShadeAtHandoff and kRunUnscanned. A stack is scanned before its goroutine runs, so what a sender holds
+// is marked when it hands it over, and each of the two rules hides the other's absence from this world; the runtime's
+// own tests look at both.
 struct Planted {
   Mutant mutant;
   const char* name;
@@ -20,7 +21,8 @@ void PrintTo(const Planted& planted, std::ostream* out) { *out << planted.name; 
 
 class Mutants : public ::testing::TestWithParam<Planted> {};
 
-// As the fuzzer of the contract, with a small write buffer or a large one, with and without checkmark; each seed is a new world.
+// As the fuzzer of the contract, with a small write buffer or a large one, with and without checkmark; each seed is a
+// new world.
 void fuzz(const char* collector, const char* allocator, std::uint64_t seeds) {
   for (std::uint64_t seed = 1; seed <= seeds; ++seed) {
     MockConfig config;
@@ -30,7 +32,10 @@ void fuzz(const char* collector, const char* allocator, std::uint64_t seeds) {
     config.world = {.seed = seed, .stress_alloc = 10 + seed * 7 % 40, .checkmark = seed % 4 == 0};
     MockWorld world(config);
     GEARBOX_REQUIRE(world.start().ok());
-    GraphFuzz(world, {.seed = seed, .threads = 1 + static_cast<std::uint32_t>(seed % 3), .operations = 6000, .collect_every = 400}).run();
+    GraphFuzz(
+        world,
+        {.seed = seed, .threads = 1 + static_cast<std::uint32_t>(seed % 3), .operations = 6000, .collect_every = 400})
+        .run();
   }
 }
 
@@ -49,15 +54,16 @@ TEST_P(Mutants, IsNoticed) {
 #endif
 }
 
-INSTANTIATE_TEST_SUITE_P(Each, Mutants,
-                         ::testing::Values(Planted{Mutant::kDropDeletionBarrier, "DropDeletionBarrier", "concurrent"},
-                                           Planted{Mutant::kStoreBeforeBarrier, "StoreBeforeBarrier", "concurrent"},
-                                           Planted{Mutant::kNoFinalFlush, "NoFinalFlush", "concurrent"},
-                                           Planted{Mutant::kAllocateWhite, "AllocateWhite", "concurrent"},
-                                           Planted{Mutant::kSweepLosesBlack, "SweepLosesBlack", "concurrent"},
-                                           Planted{Mutant::kClearMarksInSweep, "ClearMarksInSweep", "concurrent", "mimalloc"},
-                                           Planted{Mutant::kNoPad, "NoPad", "stw"}, Planted{Mutant::kSkipRoots, "SkipRoots", "stw"}),
-                         [](const auto& info) { return std::string(info.param.name); });
+INSTANTIATE_TEST_SUITE_P(
+    Each, Mutants,
+    ::testing::Values(Planted{Mutant::kDropDeletionBarrier, "DropDeletionBarrier", "concurrent"},
+                      Planted{Mutant::kStoreBeforeBarrier, "StoreBeforeBarrier", "concurrent"},
+                      Planted{Mutant::kNoFinalFlush, "NoFinalFlush", "concurrent"},
+                      Planted{Mutant::kAllocateWhite, "AllocateWhite", "concurrent"},
+                      Planted{Mutant::kSweepLosesBlack, "SweepLosesBlack", "concurrent"},
+                      Planted{Mutant::kClearMarksInSweep, "ClearMarksInSweep", "concurrent", "mimalloc"},
+                      Planted{Mutant::kNoPad, "NoPad", "stw"}, Planted{Mutant::kSkipRoots, "SkipRoots", "stw"}),
+    [](const auto& info) { return std::string(info.param.name); });
 
 }  // namespace
 }  // namespace gearbox::testing

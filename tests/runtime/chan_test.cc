@@ -143,8 +143,7 @@ TEST(Select, ReadyCasesShareFairly) {
       b.send(1);
     }
     int from[2] = {0, 0};
-    for (int i = 0; i < 1000; ++i)
-      select(on_recv(a, [&](int v) { ++from[v]; }), on_recv(b, [&](int v) { ++from[v]; }));
+    for (int i = 0; i < 1000; ++i) select(on_recv(a, [&](int v) { ++from[v]; }), on_recv(b, [&](int v) { ++from[v]; }));
     // 500 +- 8 standard deviations.
     EXPECT_GT(from[0], 370);
     EXPECT_GT(from[1], 370);
@@ -244,7 +243,8 @@ TEST(Time, TimersTickersAndStop) {
     EXPECT_FALSE(never.stop());
 
     bool timed_out = false;
-    select(on_recv(make_chan<int>(), [](int) {}), on_recv(after(kMillisecond), [&](std::int64_t) { timed_out = true; }));
+    select(on_recv(make_chan<int>(), [](int) {}),
+           on_recv(after(kMillisecond), [&](std::int64_t) { timed_out = true; }));
     EXPECT_TRUE(timed_out);
   });
 }
@@ -265,7 +265,8 @@ TEST(Time, ManyTimersDieWhileTheyFire) {
   run(two(), [] {
     for (int round = 0; round < 50; ++round) {
       std::vector<TimerHandle> timers;
-      for (int i = 0; i < 40; ++i) timers.push_back(i % 2 == 0 ? new_timer(i * 10 * kMicrosecond) : new_ticker((i + 1) * 10 * kMicrosecond));
+      for (int i = 0; i < 40; ++i)
+        timers.push_back(i % 2 == 0 ? new_timer(i * 10 * kMicrosecond) : new_ticker((i + 1) * 10 * kMicrosecond));
       gearbox::sleep(200 * kMicrosecond);
       timers.clear();
     }

@@ -29,8 +29,9 @@ class Goroutines : public ::testing::TestWithParam<Case> {
     return s;
   }
 };
-INSTANTIATE_TEST_SUITE_P(EveryScheduler, Goroutines, ::testing::ValuesIn(all_cases()),
-                         [](const auto& info) { return info.param.scheduler + "_" + std::to_string(info.param.procs) + "p"; });
+INSTANTIATE_TEST_SUITE_P(EveryScheduler, Goroutines, ::testing::ValuesIn(all_cases()), [](const auto& info) {
+  return info.param.scheduler + "_" + std::to_string(info.param.procs) + "p";
+});
 
 TEST_P(Goroutines, MainReturnsWhateverOthersDo) {
   run(setup(), [] {
@@ -104,9 +105,11 @@ TEST_P(Goroutines, ErrnoIsTheGoroutinesOwn) {
     for (int me = 1; me <= 8; ++me)
       go([&, me] {
         for (int i = 0; i < 200; ++i) {
-          [&]() __attribute__((noinline)) { errno = me; }();
+          [&]() __attribute__((noinline)) { errno = me; }
+          ();
           gosched();
-          [&]() __attribute__((noinline)) { EXPECT_EQ(errno, me); }();
+          [&]() __attribute__((noinline)) { EXPECT_EQ(errno, me); }
+          ();
         }
         group.done();
       });
@@ -319,11 +322,15 @@ TEST(Runtimes, TwoAtTheSameTime) {
     decltype(work)* f;
     int* answer;
   } arg{&work, &b};
-  ASSERT_EQ(pthread_create(&thread, nullptr, [](void* p) -> void* {
-    auto* arg = static_cast<Arg*>(p);
-    (*arg->f)(arg->answer);
-    return nullptr;
-  }, &arg), 0);
+  ASSERT_EQ(pthread_create(
+                &thread, nullptr,
+                [](void* p) -> void* {
+                  auto* arg = static_cast<Arg*>(p);
+                  (*arg->f)(arg->answer);
+                  return nullptr;
+                },
+                &arg),
+            0);
   work(&a);
   pthread_join(thread, nullptr);
   EXPECT_EQ(a, 2500);

@@ -1,5 +1,6 @@
-// Objects on the collected heap under the real scheduler: roots of every kind survive, garbage goes, finalizers run; and a graph fuzzer that moves objects between
-// goroutines, over every allocator and collector that fit together, with checkmark and forced collections.
+// Objects on the collected heap under the real scheduler: roots of every kind survive, garbage goes, finalizers run;
+// and a graph fuzzer that moves objects between goroutines, over every allocator and collector that fit together, with
+// checkmark and forced collections.
 #include <cstring>
 #include <map>
 
@@ -26,7 +27,8 @@ std::vector<Case> legal() {
   std::vector<Case> cases;
   for (const auto& a : all_allocators())
     for (const auto& c : all_collectors())
-      if (!why_illegal(all_schedulers().front(), a, c, all_pollers().front(), 1)) cases.push_back({std::string(a.name), std::string(c.name)});
+      if (!why_illegal(all_schedulers().front(), a, c, all_pollers().front(), 1))
+        cases.push_back({std::string(a.name), std::string(c.name)});
   return cases;
 }
 
@@ -128,7 +130,8 @@ TEST_P(HeapProgram, FramesAboveABlockingCallAreRoots) {
 TEST_P(HeapProgram, WhatIsDroppedIsTakenBack) {
   if (!collects()) return;
   run(setup(1), [] {
-    // Many rows of objects, not one chain: a stale word on a stack may look like a reference, and must not be able to keep more than its row.
+    // Many rows of objects, not one chain: a stale word on a stack may look like a reference, and must not be able to
+    // keep more than its row.
     constexpr std::size_t kRows = kSanitized ? 40 : 400, kPerRow = 500;
     [&]() __attribute__((noinline)) {
       std::vector<Root<Ref<Node>>> rows(kRows);
@@ -140,7 +143,8 @@ TEST_P(HeapProgram, WhatIsDroppedIsTakenBack) {
       for (auto& row : rows)
         for (std::size_t i = 0; i < kPerRow; ++i) ASSERT_TRUE(row.load()[i]->intact());
       EXPECT_GE(read_mem_stats().heap_live, kRows * kPerRow * sizeof(Node));
-    }();
+    }
+    ();
     gc();
     gc();
     EXPECT_LT(read_mem_stats().heap_live, kRows * kPerRow * sizeof(Node) / 10);
@@ -176,7 +180,8 @@ TEST_P(HeapProgram, FinalizersRunOnceWithTheirObject) {
           if (!dead->intact() || intact_length(dead->edges[1]) != 3) damaged.fetch_add(1);
         });
       }
-    }();
+    }
+    ();
     Node* kept = make<Node>(1u);
     set_finalizer(kept, [&](Node*) { damaged.fetch_add(1000); });
     for (int i = 0; i < 100 && finalized < kObjects * 9 / 10; ++i) {
@@ -191,9 +196,11 @@ TEST_P(HeapProgram, FinalizersRunOnceWithTheirObject) {
   });
 }
 
-// Each goroutine owns a table of roots and a shadow of what hangs on it; objects are made, linked, unlinked, dropped, sent to others, carried into new goroutines. Every
-// object carries a seal, so an object that was freed while reachable is noticed when it is next walked over (freed cells are poisoned in `checked` builds).
-void mutate(std::uint64_t seed, int steps, const Chan<Node*>& mail, std::atomic<std::uint64_t>& damaged, std::atomic<std::uint64_t>& walked) {
+// Each goroutine owns a table of roots and a shadow of what hangs on it; objects are made, linked, unlinked, dropped,
+// sent to others, carried into new goroutines. Every object carries a seal, so an object that was freed while reachable
+// is noticed when it is next walked over (freed cells are poisoned in `checked` builds).
+void mutate(std::uint64_t seed, int steps, const Chan<Node*>& mail, std::atomic<std::uint64_t>& damaged,
+            std::atomic<std::uint64_t>& walked) {
   Random random(seed);
   constexpr std::uint32_t kSlots = 24;
   Root<Node> table[kSlots];
@@ -231,7 +238,9 @@ void mutate(std::uint64_t seed, int steps, const Chan<Node*>& mail, std::atomic<
           if (other.load() != nullptr) other->edges[2] = moved;
         }
         break;
-      case 5: slot = nullptr; break;
+      case 5:
+        slot = nullptr;
+        break;
       case 6: {
         Node* out = slot;
         slot = nullptr;
@@ -250,8 +259,12 @@ void mutate(std::uint64_t seed, int steps, const Chan<Node*>& mail, std::atomic<
         slot = back.recv();
         break;
       }
-      case 8: keep_alive(make_bytes(random.below(20'000))); break;
-      default: look(slot, 4, look); break;
+      case 8:
+        keep_alive(make_bytes(random.below(20'000)));
+        break;
+      default:
+        look(slot, 4, look);
+        break;
     }
   }
   for (const auto& slot : table) look(slot, 6, look);
@@ -302,10 +315,12 @@ TEST_P(HeapProgram, ConcurrentGcCallsAndGrowth) {
 TEST(HeapTypes, ARefOutsideTheHeapIsABrokenContract) {
 #if defined(GEARBOX_CHECKED)
   ::testing::FLAGS_gtest_death_test_style = "threadsafe";
-  EXPECT_DEATH(run(Program(), [] {
-    Ref<Node> on_stack;
-    on_stack = make<Node>(1u);
-  }), "is not inside a heap object");
+  EXPECT_DEATH(run(Program(),
+                   [] {
+                     Ref<Node> on_stack;
+                     on_stack = make<Node>(1u);
+                   }),
+               "is not inside a heap object");
   struct Forgetful {
     Ref<Node> named, forgotten;
     GEARBOX_REFS(Forgetful, named)
@@ -315,12 +330,12 @@ TEST(HeapTypes, ARefOutsideTheHeapIsABrokenContract) {
 }
 
 #if defined(GEARBOX_CHECKED)
-// The runtime's own deliberate bugs (interfaces/mutant.h): each must be killed by checkmark or by the fuzzer's seals. Not in the list, because no program can
-// tell them from the correct runtime while both halves of the barrier are on and every stack is scanned before it runs: kNoShadeAtHandoff, kNoShadeGoArguments,
-// kRunUnscanned. Each takes away one of two things that protect the same reference.
+// The runtime's own deliberate bugs (interfaces/mutant.h): each must be killed by checkmark or by the fuzzer's seals.
+// Not in the list, because no program can tell them from the correct runtime while both halves of the barrier are on
+// and every stack is scanned before it runs: kNoShadeAtHandoff, kNoShadeGoArguments, kRunUnscanned. Each takes away one
+// of two things that protect the same reference.
 class RuntimeMutants : public ::testing::TestWithParam<Mutant> {};
-INSTANTIATE_TEST_SUITE_P(Each, RuntimeMutants,
-                         ::testing::Values(Mutant::kSkipRoots, Mutant::kNoSpillAtSyscall));
+INSTANTIATE_TEST_SUITE_P(Each, RuntimeMutants, ::testing::Values(Mutant::kSkipRoots, Mutant::kNoSpillAtSyscall));
 
 void provoke(Mutant mutant) {
   planted_mutant.store(mutant);

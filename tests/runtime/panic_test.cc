@@ -142,7 +142,8 @@ void in_child(std::function<void()> body, const std::string& scheduler = "gmp") 
 }
 
 TEST(PanicDeathTest, UnrecoveredPrintsGosMessageAndExits2) {
-  EXPECT_EXIT(in_child([] { panic("boom"); }), ::testing::ExitedWithCode(2), "panic: boom\n\ngoroutine [0-9]+ \\[running\\]:");
+  EXPECT_EXIT(in_child([] { panic("boom"); }), ::testing::ExitedWithCode(2),
+              "panic: boom\n\ngoroutine [0-9]+ \\[running\\]:");
   EXPECT_EXIT(in_child([] {
                 go([] {
                   scope([](Defer& defer) {
@@ -159,14 +160,16 @@ TEST(PanicDeathTest, AllAsleepIsADeadlock) {
   for (const char* scheduler : {"gmp", "global_queue"}) {
     EXPECT_EXIT(in_child([] { make_chan<int>().recv(); }, scheduler), ::testing::ExitedWithCode(2),
                 "fatal error: all goroutines are asleep - deadlock!\n\ngoroutine [0-9]+ \\[chan receive\\]:");
-    EXPECT_EXIT(in_child([] {
-                  GoMutex m;
-                  m.lock();
-                  go([&] { m.lock(); });
-                  WaitGroup group;
-                  group.add(1);
-                  group.wait();
-                }, scheduler),
+    EXPECT_EXIT(in_child(
+                    [] {
+                      GoMutex m;
+                      m.lock();
+                      go([&] { m.lock(); });
+                      WaitGroup group;
+                      group.add(1);
+                      group.wait();
+                    },
+                    scheduler),
                 ::testing::ExitedWithCode(2), "deadlock!");
     EXPECT_EXIT(in_child([] { select(); }, scheduler), ::testing::ExitedWithCode(2), "select \\(no cases\\)");
   }
@@ -194,7 +197,8 @@ TEST(PanicDeathTest, MutexMisuseIsFatal) {
 }
 
 TEST(PanicDeathTest, ForeignExceptionsAreNamed) {
-  EXPECT_EXIT(in_child([] { throw std::runtime_error("from afar"); }), ::testing::ExitedWithCode(2), "a C\\+\\+ exception left a goroutine: from afar");
+  EXPECT_EXIT(in_child([] { throw std::runtime_error("from afar"); }), ::testing::ExitedWithCode(2),
+              "a C\\+\\+ exception left a goroutine: from afar");
 }
 
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)
@@ -206,7 +210,8 @@ TEST(PanicDeathTest, ForeignExceptionsAreNamed) {
 }
 
 TEST(PanicDeathTest, StackOverflowNamesTheGoroutine) {
-  EXPECT_EXIT(in_child([] { keep_alive(reinterpret_cast<void*>(static_cast<std::intptr_t>(deep(1'000'000)))); }), ::testing::ExitedWithCode(2),
+  EXPECT_EXIT(in_child([] { keep_alive(reinterpret_cast<void*>(static_cast<std::intptr_t>(deep(1'000'000)))); }),
+              ::testing::ExitedWithCode(2),
               "runtime: goroutine [0-9]+ stack exceeds 65536-byte limit\nfatal error: stack overflow");
 }
 
@@ -215,7 +220,8 @@ TEST(PanicDeathTest, NilDereferenceNamesTheGoroutine) {
                 volatile int* nothing = nullptr;
                 *nothing = 1;
               }),
-              ::testing::ExitedWithCode(2), "invalid memory address or nil pointer dereference(.|\n)*goroutine [0-9]+ \\[running\\]");
+              ::testing::ExitedWithCode(2),
+              "invalid memory address or nil pointer dereference(.|\n)*goroutine [0-9]+ \\[running\\]");
 }
 #endif
 

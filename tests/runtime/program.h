@@ -1,4 +1,5 @@
-// Runs a body on the first goroutine of a runtime with gears chosen by name, and fails the test if the runtime is refused.
+// Runs a body on the first goroutine of a runtime with gears chosen by name, and fails the test if the runtime is
+// refused.
 #pragma once
 
 #include <gtest/gtest.h>
@@ -35,8 +36,14 @@ Entry pick(std::vector<Entry> all, const std::string& name) {
 }
 
 inline GearSet gears_of(const Program& setup) {
-  GearSet gears{pick(all_schedulers(), setup.scheduler), pick(all_allocators(), setup.allocator), pick(all_collectors(), setup.collector),
-                pick(all_pollers(), setup.poller), nullptr, nullptr, nullptr, nullptr};
+  GearSet gears{pick(all_schedulers(), setup.scheduler),
+                pick(all_allocators(), setup.allocator),
+                pick(all_collectors(), setup.collector),
+                pick(all_pollers(), setup.poller),
+                nullptr,
+                nullptr,
+                nullptr,
+                nullptr};
   gears.scheduler_options = gears.scheduler.make_options();
   gears.allocator_options = gears.allocator.make_options();
   gears.collector_options = gears.collector.make_options();
