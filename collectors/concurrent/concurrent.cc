@@ -11,10 +11,11 @@
 //             (marker.h) is the inner loop, GreyPool (grey.h) holds grey objects between two pieces of work, Pacer
 //             (pacer.h) says when to begin and what assists owe, Checkmark verifies.
 // Invariants. C1  No stack is scanned before every P has seen the barrier up.
-//             C2  Grey objects are in the pool, in a Marker that is active, or in a P's write buffer; nowhere else.
+//             C2  Grey objects are in the pool, in a Marker, or in a P's write buffer; nowhere else. No Marker outlives
+//                 a safepoint.
 //             C3  A cycle begins only when the last one's sweep is done.
-//             C4  Marking ends in a pause in which the pool is empty, nobody is active, all roots are taken, and all
-//                 write buffers have been flushed.
+//             C4  Marking ends in a pause in which the pool is empty, all roots are taken, and all write buffers have
+//                 been flushed.
 // Threads.    on_refill, collect: any goroutine, may park. flush_write_buffer, shade_words, scan_before_run: any M with
 //             a P, no parking. lock_ guards who waits and which cycle is wanted; it is never held together with another
 //             lock but World's own.
@@ -103,7 +104,7 @@ void Concurrent::assist(P& p) {
 void Concurrent::flush_write_buffer(P& p) {
   WriteBuffer& buffer = p.write_buffer;
   if (p.marking) {
-    Marker marker(marking_);
+    Marker marker(marking_, Piece::kShort);
     for (std::uint32_t i = 0; i < buffer.count; ++i) marker.grey_word(buffer.entries[i]);
   }
   buffer.count = 0;
@@ -112,7 +113,7 @@ void Concurrent::flush_write_buffer(P& p) {
 void Concurrent::scan_before_run(G* g) {
   if (g->scan.load(std::memory_order_acquire) == ScanState::kScanned) return;  // partner: scan_g()
   {
-    Marker marker(marking_);
+    Marker marker(marking_, Piece::kShort);
     scan_g(marker, g);
   }
   while (g->scan.load(std::memory_order_acquire) != ScanState::kScanned)

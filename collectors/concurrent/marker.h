@@ -1,8 +1,8 @@
 // Marker: the inner loop of marking, for workers, assists, write buffers and stack scans alike.
 //
 // Made for one piece of work that reaches no safepoint: it takes a chunk, greys and scans, and its destructor gives
-// what is left to the pool. While one lives, it is counted in Marking::active, so that "pool empty and nobody active"
-// means that marking has run dry.
+// what is left to the pool. Those that take work from the pool are counted in Marking::active while they live, so that
+// "pool empty and nobody active" means that marking has run dry, but for short pieces under way.
 #pragma once
 
 #include <algorithm>
@@ -29,10 +29,16 @@ struct Marking {
   std::atomic<std::uint64_t> marked_bytes{0}, marked_objects{0};  // this cycle
 };
 
+// A short piece (a write buffer, a few words, a stack) takes nothing from the pool and is not counted. Mutators that
+// shade all the time have one under way at almost every moment, and a mark that waits for a moment without would not
+// end. It need not wait: the second pause begins when they are over, and finds in the pool what they left.
+enum class Piece : std::uint8_t { kWork, kShort };
+
 class Marker {
  public:
-  explicit Marker(Marking& marking) noexcept : marking_(marking) {
-    marking_.active.fetch_add(1, std::memory_order_acq_rel);  // partner: run_dry()
+  explicit Marker(Marking& marking, Piece piece = Piece::kWork) noexcept
+      : marking_(marking), counted_(piece == Piece::kWork) {
+    if (counted_) marking_.active.fetch_add(1, std::memory_order_acq_rel);  // partner: run_dry()
   }
   ~Marker() {
     if (chunk_ != nullptr) {
@@ -43,7 +49,7 @@ class Marker {
       marking_.marked_bytes.fetch_add(marked_bytes_, std::memory_order_relaxed);
       marking_.marked_objects.fetch_add(marked_objects_, std::memory_order_relaxed);
     }
-    marking_.active.fetch_sub(1, std::memory_order_acq_rel);  // after the rest was put
+    if (counted_) marking_.active.fetch_sub(1, std::memory_order_acq_rel);  // after the rest was put
   }
   Marker(const Marker&) = delete;
   Marker& operator=(const Marker&) = delete;
@@ -105,6 +111,7 @@ class Marker {
   void scan(Grey grey);
 
   Marking& marking_;
+  const bool counted_;
   Chunk* chunk_ = nullptr;
   std::uint64_t marked_bytes_ = 0, marked_objects_ = 0;
 };

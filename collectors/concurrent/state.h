@@ -71,7 +71,7 @@ class Concurrent final : public Collector {
   void on_refill(std::size_t bytes) override;
   void flush_write_buffer(P& p) override;
   void shade_words(P&, const std::uintptr_t* first, std::size_t count) override {
-    Marker marker(marking_);
+    Marker marker(marking_, Piece::kShort);
     Marker::look_at_words(&marker, first, count);
   }
   void scan_before_run(G* g) override;

@@ -156,6 +156,32 @@ TEST_P(CollectorContract, AFullHeapIsCollectedAndTheCallerGoesOn) {
   });
 }
 
+// Some mutator is in the middle of shading at almost every moment, and the cycles must end all the same.
+TEST_P(CollectorContract, MutatorsThatShadeAllTheTimeDoNotHoldACycleUp) {
+  auto w = world();
+  std::atomic<bool> done{false};
+  std::vector<std::function<void()>> bodies;
+  bodies.push_back([&] {
+    for (std::uint64_t i = 0; i < 3; ++i) {
+      keep(0, make_pair_node(*w, i));
+      w->collector().collect(GcReason::kExplicit);
+    }
+    done = true;
+  });
+  for (std::uint64_t t = 0; t < 4; ++t) {
+    bodies.push_back([&, t] {
+      Random random(t);
+      std::vector<std::uintptr_t> words(2000);
+      for (auto& word : words) word = w->heap().base + random() % w->heap().bytes;
+      while (!done.load()) {
+        w->safepoint();
+        if (current_p()->marking) w->collector().shade_words(*current_p(), words.data(), words.size());
+      }
+    });
+  }
+  w->run(bodies);
+}
+
 TEST_P(CollectorContract, StopsDuringACycle) {
   for (std::uint64_t round = 0; round < 5; ++round) {
     auto w = world(64, {.seed = round, .stress_alloc = 1 + round, .checkmark = false});
