@@ -155,7 +155,10 @@ void Runtime::sleep_locked(Machine* m) {
     {
       Guard<SpinLock> hold(idle_lock_);
       p = std::exchange(m->next_p, nullptr);
-      if (p != nullptr) break;
+      if (p != nullptr) {
+        m->held = std::exchange(m->next_g, nullptr);
+        break;
+      }
       ++locked_asleep_;
       dead = nothing_can_happen();
     }

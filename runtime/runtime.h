@@ -67,6 +67,7 @@ struct Machine : M {
   void* call_argument = nullptr;
   // Guarded by idle_lock_.
   Processor* next_p = nullptr;  // given to it by a wake
+  Goroutine* next_g = nullptr;  // comes with next_p: its locked goroutine, which another M has picked
   bool woken_to_search = false;
   Machine* next_idle = nullptr;
   std::atomic<std::uint32_t> wake_word{0};

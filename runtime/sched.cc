@@ -268,7 +268,7 @@ void Runtime::machine_loop(Machine* m) {
     if (const std::uint32_t attention = p->attention.load(std::memory_order_acquire); attention != 0) [[unlikely]] {
       if ((attention & kAttentionStop) != 0) {
         hold_at_safepoint(m, p);
-        if (m->p == nullptr && m->held != nullptr && m->locked_g == nullptr)
+        if (m->p == nullptr && m->held != nullptr)
           scheduler_->enqueue(std::exchange(m->held, nullptr), kNoP, Why::kInjected);
         continue;
       }
@@ -293,7 +293,9 @@ void Runtime::machine_loop(Machine* m) {
       release(m);
       {
         Guard<SpinLock> hold(idle_lock_);
-        owner->held = g;
+        // Not into `held`: the owner may not be asleep yet, and would run g on the P that it still has, and p would
+        // belong to nobody.
+        owner->next_g = g;
         owner->next_p = p;
         owner->woken_to_search = false;
       }

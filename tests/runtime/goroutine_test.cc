@@ -239,6 +239,32 @@ TEST_P(Goroutines, LockedGoroutineKeepsItsThread) {
   });
 }
 
+// Another M may pick a locked goroutine before its own thread has gone to sleep: that thread must not run it on the P
+// that it is about to give up, or the P that comes with it belongs to nobody and the next stop waits for it for ever.
+TEST_P(Goroutines, AStopFindsEveryPWhileLockedGoroutinesYield) {
+  run(setup(), [] {
+    std::atomic<bool> stop{false};
+    WaitGroup group;
+    group.add(3);
+    for (int i = 0; i < 3; ++i)
+      go([&] {
+        lock_os_thread();
+        while (!stop.load(std::memory_order_relaxed)) {
+          gosched();
+          for (int k = 0; k < 200; ++k) GEARBOX_SAFEPOINT();
+        }
+        group.done();
+      });
+    for (int i = 0; i < 200; ++i) {
+      current_runtime().stop_the_world("test");
+      current_runtime().start_the_world();
+      gosched();
+    }
+    stop = true;
+    group.wait();
+  });
+}
+
 TEST(Procs, ChangeWhileGoroutinesRun) {
   Program s;
   s.options.procs = 2;
