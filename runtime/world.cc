@@ -43,9 +43,9 @@ void Runtime::hold_at_safepoint(Machine* m, Processor* p) {
     count_stopped();
   }
   while (world_epoch_.load(std::memory_order_acquire) == epoch) os::futex_wait(world_epoch_, epoch, os::kForever);
-  // GOMAXPROCS may have changed meanwhile: this M may hold another P now, or one that is no more.
+  // GOMAXPROCS may have changed meanwhile, and by the time this M runs again more than once: only m->p says whether it
+  // still has a P. What became of the P itself is no longer this M's business.
   set_current_p(m->p);
-  if (m->p->status.load(std::memory_order_acquire) == PStatus::kRemoved) release(m);
 }
 
 std::int64_t Runtime::stop_the_world(const char*) {
@@ -278,8 +278,10 @@ PId Runtime::set_procs(PId n) {
         Guard<SpinLock> hold(free_lock_);
         free_gs_.append(p->free_gs);
       }
-      // Its M, held at a safepoint, finds itself without a P when the world starts; the goroutine it ran goes back to
-      // the queue.
+      // The M that is held with it is parted from it here and not when it wakes: by then p may have been added again. It
+      // finds itself without a P, and what it ran goes back to the queue.
+      if (p->m != nullptr) p->m->p = nullptr;
+      p->m = nullptr;
       p->status.store(PStatus::kRemoved, std::memory_order_relaxed);
     }
   }

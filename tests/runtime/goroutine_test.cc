@@ -291,6 +291,11 @@ TEST(Procs, ChangeWhileGoroutinesRun) {
         expected = n;
         for (int k = 0; k < 20; ++k) gosched();
       }
+      // So fast that a P may be gone and back before the M that was held with it has run.
+      for (int i = 0; i < 100; ++i) {
+        gomaxprocs(1);
+        gomaxprocs(8);
+      }
       stop = true;
       group.wait();
     });
