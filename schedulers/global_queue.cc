@@ -31,6 +31,9 @@ struct Options {
   }
 };
 
+// One wake at a time, from the moment somebody asks for it until the woken P has looked. kMissed: a G came meanwhile.
+enum class Waking : std::uint8_t { kNo, kUnderWay, kMissed };
+
 class GlobalQueue final : public Scheduler {
  public:
   GlobalQueue(World& world, const Options& options) : world_(world), options_(options) {}
@@ -77,7 +80,7 @@ class GlobalQueue final : public Scheduler {
   // One wake is over: whatever was queued meanwhile saw waking_ and left the next wake to this M. It takes one G
   // itself.
   void on_woken(PId) override {
-    waking_.store(false, std::memory_order_seq_cst);
+    waking_.store(Waking::kNo, std::memory_order_seq_cst);
     if (length_.load(std::memory_order_seq_cst) > 1) wake_if_useful();
   }
 
@@ -105,14 +108,26 @@ class GlobalQueue final : public Scheduler {
     length_.store(queue_.size(), std::memory_order_relaxed);
     return g;
   }
+  // Who finds a wake under way leaves its G to it, and says so: a wake fails if no P is idle at that moment, and then a
+  // P that parked after that, and before the G came, would have nobody.
   void wake_if_useful() {
-    if (world_.idle_p_count() == 0 || waking_.load(std::memory_order_seq_cst) ||
-        waking_.exchange(true, std::memory_order_seq_cst))
-      return;
-    if (world_.wake_one_parked_p())
-      wakes_.fetch_add(1, std::memory_order_relaxed);
-    else
-      waking_.store(false, std::memory_order_seq_cst);
+    while (may_wake()) {
+      if (world_.wake_one_parked_p()) {
+        wakes_.fetch_add(1, std::memory_order_relaxed);
+        return;
+      }
+      if (waking_.exchange(Waking::kNo, std::memory_order_seq_cst) != Waking::kMissed) return;
+    }
+  }
+  bool may_wake() {
+    if (world_.idle_p_count() == 0) return false;
+    Waking seen = waking_.load(std::memory_order_seq_cst);
+    while (seen != Waking::kMissed) {
+      const bool mine = seen == Waking::kNo;
+      if (waking_.compare_exchange_weak(seen, mine ? Waking::kUnderWay : Waking::kMissed, std::memory_order_seq_cst))
+        return mine;
+    }
+    return false;
   }
 
   World& world_;
@@ -121,7 +136,7 @@ class GlobalQueue final : public Scheduler {
   GList queue_;
   std::uint64_t longest_ = 0;  // guarded by lock_
   std::atomic<std::uint64_t> length_{0};
-  std::atomic<bool> waking_{false};  // a woken P has not yet looked
+  std::atomic<Waking> waking_{Waking::kNo};
   std::atomic<std::uint64_t> wakes_{0};
 };
 

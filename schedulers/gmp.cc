@@ -96,15 +96,23 @@ class Gmp final : public Scheduler {
         mask_(slots_ - 1) {}
 
   void enqueue(G* g, PId p, Why why) override {
+    // Every way below that publishes something which only the look at idle_p_count() tells others of ends in an atomic
+    // exchange or a fence: on this machine a plain store may still be on its way when the look is made, and a P that
+    // parks meanwhile sees neither G nor wake. partner: give_up()
     const bool local = p != kNoP && (why == Why::kSpawned || why == Why::kReadied ||
                                      (why == Why::kYielded && options_.yield_to == YieldTo::kLocal));
     if (local) [[likely]] {
       Queue& q = *queues_[p];
       if (options_.runnext && why != Why::kYielded) {
-        G* kicked_out = q.runnext.exchange(g, std::memory_order_acq_rel);
-        if (kicked_out != nullptr) put(q, kicked_out);
+        G* kicked_out = q.runnext.exchange(g, std::memory_order_seq_cst);
+        if (kicked_out != nullptr) {
+          put(q, kicked_out);
+          // Others that may take from runnext see the exchange, and find the ring when they come.
+          if (options_.steal_runnext == StealRunnext::kNever) std::atomic_thread_fence(std::memory_order_seq_cst);
+        }
       } else {
         put(q, g);
+        std::atomic_thread_fence(std::memory_order_seq_cst);
       }
       if (why == Why::kYielded) return;  // it only changed places
     } else {
@@ -132,31 +140,21 @@ class Gmp final : public Scheduler {
     wake();
   }
 
+  // A searcher's first G comes from pick_next(): whoever finds it may have to wake the next searcher.
   G* pick_local(PId p, bool& inherit_slice) override {
     Queue& q = *queues_[p];
-    G* g = nullptr;
-    if (options_.global_tick != 0 && ++q.tick >= options_.global_tick) [[unlikely]] {
-      q.tick = 0;
-      g = take_global(q, 1);
-    }
-    if (g == nullptr && q.runnext.load(std::memory_order_relaxed) != nullptr) {
-      g = q.runnext.exchange(nullptr, std::memory_order_acquire);
-      if (g != nullptr) {
-        inherit_slice = options_.inherit_slice;
-        ++q.runnext_hits;
-      }
-    }
-    if (g == nullptr) g = pop(q);
-    if (g == nullptr && global_length_.load(std::memory_order_relaxed) != 0) g = take_global(q, 0);
-    if (g != nullptr && q.spinning) [[unlikely]]
-      stop_spinning(q);
-    return g;
+    if (q.spinning) [[unlikely]]
+      return nullptr;
+    return take_local(q, inherit_slice);
   }
 
   G* pick_next(PId p, bool& inherit_slice) override {
     Queue& q = *queues_[p];
     for (;;) {
-      if (G* g = pick_local(p, inherit_slice)) return g;
+      if (G* g = take_local(q, inherit_slice)) {
+        if (q.spinning) stop_spinning(q);
+        return g;
+      }
       if (options_.spinning_pct != 0 && (q.spinning || may_spin())) {
         if (!q.spinning) {
           q.spinning = true;
@@ -237,15 +235,41 @@ class Gmp final : public Scheduler {
         GEARBOX_REQUIRE(g != nullptr && g->status.load() == GStatus::kRunnable,
                         "G1: slot {} of P {} holds what is not runnable", i & mask_, p);
       }
+      const G* next = q.runnext.load();
+      GEARBOX_REQUIRE(next == nullptr || next->status.load() == GStatus::kRunnable,
+                      "G1: runnext of P {} is not runnable", p);
       flags += q.spinning ? 1 : 0;
     }
-    GEARBOX_REQUIRE(flags <= spinning_.load(), "G2: {} Ps spin, {} are counted", flags, spinning_.load());
+    GEARBOX_REQUIRE(global_length_.load() == global_.size(), "G1: {} counted, {} in the global queue",
+                    global_length_.load(), global_.size());
+    for (const G* g = global_.front(); g != nullptr; g = g->next)
+      GEARBOX_REQUIRE(g->status.load() == GStatus::kRunnable, "G1: the global queue holds what is not runnable");
+    const std::uint32_t counted = spinning_.load() & kSpinners;
+    GEARBOX_REQUIRE(flags <= counted, "G2: {} Ps spin, {} are counted", flags, counted);
   }
 
  private:
   static bool is_empty(const Queue& q) {
     return q.head.load(std::memory_order_seq_cst) == q.tail.load(std::memory_order_seq_cst) &&
            q.runnext.load(std::memory_order_seq_cst) == nullptr;
+  }
+
+  G* take_local(Queue& q, bool& inherit_slice) {
+    G* g = nullptr;
+    if (options_.global_tick != 0 && ++q.tick >= options_.global_tick) [[unlikely]] {
+      q.tick = 0;
+      g = take_global(q, 1);
+    }
+    if (g == nullptr && q.runnext.load(std::memory_order_relaxed) != nullptr) {
+      g = q.runnext.exchange(nullptr, std::memory_order_acquire);
+      if (g != nullptr) {
+        inherit_slice = options_.inherit_slice;
+        ++q.runnext_hits;
+      }
+    }
+    if (g == nullptr) g = pop(q);
+    if (g == nullptr && global_length_.load(std::memory_order_relaxed) != 0) g = take_global(q, 0);
+    return g;
   }
 
   // ---- the ring. Owner side.
@@ -372,38 +396,44 @@ class Gmp final : public Scheduler {
 
   // ---- waking and spinning
   bool may_spin() const {
-    const std::uint32_t spinning = spinning_.load(std::memory_order_relaxed);
+    const std::uint32_t spinning = spinning_.load(std::memory_order_relaxed) & kSpinners;
     if (options_.spinning_pct == 0) return false;
     const std::uint32_t busy = world_.p_count() - world_.idle_p_count();
     return spinning == 0 || spinning * 100 < busy * options_.spinning_pct;
   }
 
+  // Who finds somebody counted leaves the work to them, and marks the count: it may stand for a wake under way, which
+  // fails if no P is idle at that moment. Then a P that parked after that, and before the work came, has nobody; so a
+  // wake that fails under the mark tries again.
   void wake() {
-    if (world_.idle_p_count() == 0) return;
-    std::uint32_t none = 0;
-    if (spinning_.load(std::memory_order_seq_cst) != 0 ||
-        !spinning_.compare_exchange_strong(none, 1, std::memory_order_seq_cst))
-      return;
+    std::uint32_t seen = spinning_.load(std::memory_order_seq_cst);
+    while (world_.idle_p_count() != 0) {
+      const bool mine = (seen & kSpinners) == 0;
+      if (!mine && (seen & kWorkLeft) != 0) return;
+      if (!spinning_.compare_exchange_weak(seen, mine ? 1 : seen | kWorkLeft, std::memory_order_seq_cst)) continue;
+      if (!mine || try_to_wake()) return;
+      seen = spinning_.load(std::memory_order_seq_cst);
+    }
+  }
+
+  // The caller has counted a spinner. False, with the count taken back, if nobody was idle after all and work was left.
+  bool try_to_wake() {
     wake_credits_.fetch_add(1, std::memory_order_acq_rel);
     if (world_.wake_one_parked_p()) {
       wakes_.fetch_add(1, std::memory_order_relaxed);
-      return;
+      return true;
     }
-    // Nobody was idle after all. The credit may have been used up by an M that somebody else woke; then that one is
-    // counted by it.
     std::uint32_t credits = wake_credits_.load(std::memory_order_acquire);
-    while (credits > 0) {
-      if (wake_credits_.compare_exchange_weak(credits, credits - 1, std::memory_order_acq_rel)) {
-        spinning_.fetch_sub(1, std::memory_order_seq_cst);
-        return;
-      }
-    }
+    while (credits > 0)
+      if (wake_credits_.compare_exchange_weak(credits, credits - 1, std::memory_order_acq_rel))
+        return (spinning_.fetch_sub(1, std::memory_order_seq_cst) & kWorkLeft) == 0;
+    return true;  // an M that somebody else woke has used the credit up: it searches, and is what was counted
   }
 
   // Work was found: the last spinner that stops has another P woken, in case there is more (G3).
   [[gnu::noinline]] void stop_spinning(Queue& q) {
     q.spinning = false;
-    if (spinning_.fetch_sub(1, std::memory_order_seq_cst) == 1) wake();
+    if ((spinning_.fetch_sub(1, std::memory_order_seq_cst) & kSpinners) == 1) wake();
   }
 
   // Gives p up. True if it was taken back because something turned up.
@@ -413,9 +443,29 @@ class Gmp final : public Scheduler {
     world_.prepare_to_park(p);
     if (was_spinning) spinning_.fetch_sub(1, std::memory_order_seq_cst);
     spinning_.fetch_add(0, std::memory_order_seq_cst);  // partner: enqueue(), after it published
-    if (!has_runnable()) return false;
-    // If cancel_park says no, another M was given p meanwhile and will search.
-    return world_.cancel_park(p);
+    if (!may_find_work()) return false;
+    if (!world_.cancel_park(p)) {
+      wake();  // another M has p, and need not search: whoever left work to this one gets another
+      return false;
+    }
+    // A spinner again: work may have been left to it, so when it finds something it must pass on that there is more.
+    q.spinning = was_spinning;
+    if (was_spinning) spinning_.fetch_add(1, std::memory_order_seq_cst);
+    return true;
+  }
+
+  // Would a search find anything? has_runnable() asks more: what thieves may not take would keep one awake for nothing,
+  // for as long as its owner is busy.
+  bool may_find_work() const {
+    if (global_length_.load(std::memory_order_seq_cst) != 0) return true;
+    if (options_.spinning_pct == 0) return false;
+    for (PId i = 0; i < queue_count_; ++i) {
+      const Queue& q = *queues_[i];
+      if (q.head.load(std::memory_order_seq_cst) != q.tail.load(std::memory_order_seq_cst)) return true;
+      if (options_.steal_runnext != StealRunnext::kNever && q.runnext.load(std::memory_order_seq_cst) != nullptr)
+        return true;
+    }
+    return false;
   }
 
   World& world_;
@@ -423,7 +473,8 @@ class Gmp final : public Scheduler {
   const std::uint32_t slots_, mask_;
   std::array<std::unique_ptr<Queue>, kMaxPs> queues_;
   PId queue_count_ = 0;  // changes only while the world is stopped
-  alignas(64) std::atomic<std::uint32_t> spinning_{0};
+  static constexpr std::uint32_t kWorkLeft = 1u << 31, kSpinners = kWorkLeft - 1;
+  alignas(64) std::atomic<std::uint32_t> spinning_{0};  // kSpinners: how many, wakes under way too; kWorkLeft: wake()
   std::atomic<std::uint32_t> wake_credits_{0};
   alignas(64) SpinLock lock_;
   GList global_;  // guarded by lock_
