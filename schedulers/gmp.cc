@@ -17,7 +17,8 @@
 //             slice, so that a pair that readies each other cannot starve the ring. runnext is stolen only in the last
 //             pass. At most half of the busy Ps spin.
 // Rejected.   Waking at every submit: see global_queue.cc. Stealing single goroutines: a thief comes back at once.
-// Cost.       pick: a compare-exchange on a line nobody else wants; enqueue: a store. No lock, no shared write.
+// Cost.       runnext: a few plain loads and stores on either side, no fence (run_next.h, option `fences`); ring: a store
+//             to put, a compare-exchange on a line nobody else wants to take. No lock, no shared write.
 // Weak spot.  Fairness is per P only; a long ring is drained first in, first out, so fork-join trees grow
 //             breadth-first.
 // Source.     Go's runtime/proc.go (findRunnable, runqput, runqgrab, wakep, resetspinning); Vyukov, "Scalable Go
@@ -28,10 +29,13 @@
 #include <numeric>
 
 #include "base/lock.h"
+#include "base/os/fence.h"
 #include "base/random.h"
+#include "interfaces/current.h"
 #include "interfaces/registry.h"
 #include "interfaces/scheduler.h"
 #include "interfaces/world.h"
+#include "schedulers/gmp/run_next.h"
 
 namespace gearbox::schedulers {
 namespace {
@@ -39,6 +43,7 @@ namespace {
 enum class Slots : std::uint8_t { k16, k64, k256, k1024, k4096 };
 enum class Steal : std::uint8_t { kOne, kHalf, kAll };
 enum class YieldTo : std::uint8_t { kGlobal, kLocal };
+enum class Fences : std::uint8_t { kAsymmetric, kSymmetric };
 enum class StealRunnext : std::uint8_t { kNever, kLastPass, kAlways };
 
 struct Options {
@@ -51,6 +56,7 @@ struct Options {
   std::uint64_t global_tick = 61;
   std::uint64_t spinning_pct = 50;
   YieldTo yield_to = YieldTo::kGlobal;
+  Fences fences = Fences::kAsymmetric;
 
   void visit(OptionVisitor& v) {
     v.field("runnext", runnext,
@@ -69,6 +75,9 @@ struct Options {
     v.field(
         "spinning_pct", spinning_pct, {0, 100},
         "At most this share of the busy Ps searches for work at a time, in percent; one always may. 0: nobody steals.");
+    v.field("fences", fences, {"asymmetric", "symmetric"},
+            "Who pays for the order of submitting and parking. asymmetric: a P that parks, and a thief at runnext, "
+            "interrupt the others (membarrier), and submitting takes no fence. symmetric: both sides take one.");
     v.field("yield_to", yield_to, {"global", "local"},
             "Where a goroutine that yields goes: behind all others (Go), or to the tail of its own P's ring.");
   }
@@ -78,7 +87,7 @@ constexpr std::array<std::uint32_t, 5> kSlotCounts = {16, 64, 256, 1024, 4096};
 
 struct alignas(128) Queue {
   std::atomic<std::uint32_t> head{0};  // next to take; owner and thieves
-  std::atomic<G*> runnext{nullptr};
+  gmp_parts::RunNext runnext;
   alignas(64) std::atomic<std::uint32_t> tail{0};  // next free; owner writes
   std::uint32_t tick = 0;                          // owner only, as all below
   bool spinning = false;
@@ -89,6 +98,11 @@ struct alignas(128) Queue {
 
 class Gmp final : public Scheduler {
  public:
+  static Result<std::unique_ptr<Scheduler>> create(World& world, const Options& options) {
+    if (options.fences == Fences::kAsymmetric && !os::has_heavy_fence())
+      return os_error("gmp:fences=asymmetric needs membarrier(2); fences=symmetric works without", errno);
+    return std::unique_ptr<Scheduler>(std::make_unique<Gmp>(world, options));
+  }
   Gmp(World& world, const Options& options)
       : world_(world),
         options_(options),
@@ -96,33 +110,24 @@ class Gmp final : public Scheduler {
         mask_(slots_ - 1) {}
 
   void enqueue(G* g, PId p, Why why) override {
-    // Every way below that publishes something which only the look at idle_p_count() tells others of ends in an atomic
-    // exchange or a fence: on this machine a plain store may still be on its way when the look is made, and a P that
-    // parks meanwhile sees neither G nor wake. partner: give_up()
     const bool local = p != kNoP && (why == Why::kSpawned || why == Why::kReadied ||
                                      (why == Why::kYielded && options_.yield_to == YieldTo::kLocal));
     if (local) [[likely]] {
       Queue& q = *queues_[p];
       if (options_.runnext && why != Why::kYielded) {
-        G* kicked_out = q.runnext.exchange(g, std::memory_order_seq_cst);
-        if (kicked_out != nullptr) {
-          put(q, kicked_out);
-          // Others that may take from runnext see the exchange, and find the ring when they come.
-          if (options_.steal_runnext == StealRunnext::kNever) std::atomic_thread_fence(std::memory_order_seq_cst);
-        }
+        if (G* kicked_out = q.runnext.put(g)) put(q, kicked_out);
       } else {
         put(q, g);
-        std::atomic_thread_fence(std::memory_order_seq_cst);
       }
-      if (why == Why::kYielded) return;  // it only changed places
     } else {
       put_global(g);
-      if (why == Why::kYielded && global_length_.load(std::memory_order_relaxed) == 1) return;
     }
-    // partner: give_up(). What was published above must be visible before wake() looks for idle Ps. A read-modify-write
-    // instead of a fence: TSan knows it.
+    // A yielded G on an M that runs nothing else: that M is on its way to look for it.
+    if (why == Why::kYielded && current_g() == nullptr) return;
+    // What was published above must be visible before the look at idle_p_count(): a plain store may still be on its way
+    // when the look is made, and a P that parks meanwhile would see neither G nor wake. partner: give_up()
+    fence_at_submit();
     if (world_.idle_p_count() != 0) [[unlikely]] {
-      spinning_.fetch_add(0, std::memory_order_seq_cst);
       wake();
     }
   }
@@ -134,9 +139,9 @@ class Gmp final : public Scheduler {
     } else {
       Guard<SpinLock> hold(lock_);
       global_.append(list);
-      global_length_.store(global_.size(), std::memory_order_seq_cst);
+      global_length_.store(global_.size(), std::memory_order_relaxed);
     }
-    spinning_.fetch_add(0, std::memory_order_seq_cst);  // partner: give_up()
+    fence_at_submit();
     wake();
   }
 
@@ -184,6 +189,7 @@ class Gmp final : public Scheduler {
     if (queues_[p] == nullptr) {
       queues_[p] = std::make_unique<Queue>();
       queues_[p]->slots = std::make_unique<std::atomic<G*>[]>(slots_);
+      queues_[p]->runnext.configure(options_.fences == Fences::kAsymmetric);
       queues_[p]->random = Random(world_.config().seed * 7919 + p);
     }
     queue_count_ = std::max(queue_count_, p + 1);
@@ -191,7 +197,7 @@ class Gmp final : public Scheduler {
 
   void p_removed(PId p) override {
     Queue& q = *queues_[p];
-    if (G* g = q.runnext.exchange(nullptr, std::memory_order_acq_rel)) put_global(g);
+    if (G* g = q.runnext.take()) put_global(g);
     while (G* g = pop(q)) put_global(g);
     if (q.spinning) {
       q.spinning = false;
@@ -235,7 +241,7 @@ class Gmp final : public Scheduler {
         GEARBOX_REQUIRE(g != nullptr && g->status.load() == GStatus::kRunnable,
                         "G1: slot {} of P {} holds what is not runnable", i & mask_, p);
       }
-      const G* next = q.runnext.load();
+      const G* next = q.runnext.look();
       GEARBOX_REQUIRE(next == nullptr || next->status.load() == GStatus::kRunnable,
                       "G1: runnext of P {} is not runnable", p);
       flags += q.spinning ? 1 : 0;
@@ -251,7 +257,7 @@ class Gmp final : public Scheduler {
  private:
   static bool is_empty(const Queue& q) {
     return q.head.load(std::memory_order_seq_cst) == q.tail.load(std::memory_order_seq_cst) &&
-           q.runnext.load(std::memory_order_seq_cst) == nullptr;
+           q.runnext.look(std::memory_order_seq_cst) == nullptr;
   }
 
   G* take_local(Queue& q, bool& inherit_slice) {
@@ -260,8 +266,8 @@ class Gmp final : public Scheduler {
       q.tick = 0;
       g = take_global(q, 1);
     }
-    if (g == nullptr && q.runnext.load(std::memory_order_relaxed) != nullptr) {
-      g = q.runnext.exchange(nullptr, std::memory_order_acquire);
+    if (g == nullptr) {
+      g = q.runnext.take();
       if (g != nullptr) {
         inherit_slice = options_.inherit_slice;
         ++q.runnext_hits;
@@ -328,8 +334,7 @@ class Gmp final : public Scheduler {
       if (options_.steal == Steal::kOne) n = std::min(size, 1u);
       if (options_.steal == Steal::kAll) n = size;
       if (n == 0) {
-        if (!take_runnext || from.runnext.load(std::memory_order_relaxed) == nullptr) return nullptr;
-        G* g = from.runnext.exchange(nullptr, std::memory_order_acquire);
+        G* g = take_runnext ? from.runnext.steal() : nullptr;
         if (g != nullptr) {
           ++to.steals;
           ++to.stolen;
@@ -373,7 +378,7 @@ class Gmp final : public Scheduler {
   void put_global(G* g) {
     Guard<SpinLock> hold(lock_);
     global_.push_back(g);
-    global_length_.store(global_.size(), std::memory_order_seq_cst);
+    global_length_.store(global_.size(), std::memory_order_relaxed);
   }
 
   // One G, and a fair share of the rest into q (max 0), or just one (max 1).
@@ -382,19 +387,30 @@ class Gmp final : public Scheduler {
     Guard<SpinLock> hold(lock_);
     G* first = global_.pop_front();
     if (first == nullptr) return nullptr;
-    std::uint64_t share = max == 1 ? 1 : std::min<std::uint64_t>(global_.size() / world_.p_count() + 1, slots_ / 2);
-    const std::uint32_t room =
-        slots_ - (q.tail.load(std::memory_order_relaxed) - q.head.load(std::memory_order_acquire));
-    for (share = std::min<std::uint64_t>(share, room + 1); share > 1; --share) {
-      G* g = global_.pop_front();
-      if (g == nullptr) break;
-      put(q, g);
+    if (max != 1 && !global_.empty()) {
+      const std::uint32_t room =
+          slots_ - (q.tail.load(std::memory_order_relaxed) - q.head.load(std::memory_order_acquire));
+      const std::uint64_t share = std::min<std::uint64_t>(global_.size() / world_.p_count() + 1, slots_ / 2);
+      for (std::uint64_t left = std::min<std::uint64_t>(share, room + 1); left > 1; --left) {
+        G* g = global_.pop_front();
+        if (g == nullptr) break;
+        put(q, g);
+      }
     }
-    global_length_.store(global_.size(), std::memory_order_seq_cst);
+    global_length_.store(global_.size(), std::memory_order_relaxed);
     return first;
   }
 
   // ---- waking and spinning
+
+  // Between publishing a G and looking whether anybody must be woken. partner: give_up()
+  void fence_at_submit() const {
+    if (options_.fences == Fences::kAsymmetric)
+      os::light_fence();
+    else
+      std::atomic_thread_fence(std::memory_order_seq_cst);
+  }
+
   bool may_spin() const {
     const std::uint32_t spinning = spinning_.load(std::memory_order_relaxed) & kSpinners;
     if (options_.spinning_pct == 0) return false;
@@ -442,7 +458,11 @@ class Gmp final : public Scheduler {
     q.spinning = false;  // before p can belong to another M
     world_.prepare_to_park(p);
     if (was_spinning) spinning_.fetch_sub(1, std::memory_order_seq_cst);
-    spinning_.fetch_add(0, std::memory_order_seq_cst);  // partner: enqueue(), after it published
+    // partner: fence_at_submit()
+    if (options_.fences == Fences::kAsymmetric)
+      os::heavy_fence();
+    else
+      std::atomic_thread_fence(std::memory_order_seq_cst);
     if (!may_find_work()) return false;
     if (!world_.cancel_park(p)) {
       wake();  // another M has p, and need not search: whoever left work to this one gets another
@@ -462,7 +482,7 @@ class Gmp final : public Scheduler {
     for (PId i = 0; i < queue_count_; ++i) {
       const Queue& q = *queues_[i];
       if (q.head.load(std::memory_order_seq_cst) != q.tail.load(std::memory_order_seq_cst)) return true;
-      if (options_.steal_runnext != StealRunnext::kNever && q.runnext.load(std::memory_order_seq_cst) != nullptr)
+      if (options_.steal_runnext != StealRunnext::kNever && q.runnext.look(std::memory_order_seq_cst) != nullptr)
         return true;
     }
     return false;
