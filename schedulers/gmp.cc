@@ -119,8 +119,7 @@ class Gmp final : public Scheduler {
       put_global(g);
       if (why == Why::kYielded && global_length_.load(std::memory_order_relaxed) == 1) return;
     }
-    // partner: give_up(). What was published above must be visible before wake() looks for idle Ps. A read-modify-write
-    // instead of a fence: TSan knows it.
+    // partner: give_up(). A read-modify-write instead of a fence: TSan knows it.
     if (world_.idle_p_count() != 0) [[unlikely]] {
       spinning_.fetch_add(0, std::memory_order_seq_cst);
       wake();
@@ -151,20 +150,18 @@ class Gmp final : public Scheduler {
   G* pick_next(PId p, bool& inherit_slice) override {
     Queue& q = *queues_[p];
     for (;;) {
-      if (G* g = take_local(q, inherit_slice)) {
-        if (q.spinning) stop_spinning(q);
-        return g;
-      }
-      if (options_.spinning_pct != 0 && (q.spinning || may_spin())) {
+      G* g = take_local(q, inherit_slice);
+      if (g == nullptr && options_.spinning_pct != 0 && (q.spinning || may_spin())) {
         if (!q.spinning) {
           q.spinning = true;
           spinning_.fetch_add(1, std::memory_order_seq_cst);
         }
-        if (G* g = search(p)) {
-          stop_spinning(q);
-          return g;
-        }
-        ++q.failed_searches;
+        g = search(p);
+        if (g == nullptr) ++q.failed_searches;
+      }
+      if (g != nullptr) {
+        if (q.spinning) stop_spinning(q);
+        return g;
       }
       if (!give_up(p, q)) return nullptr;
     }
@@ -236,16 +233,15 @@ class Gmp final : public Scheduler {
                         "G1: slot {} of P {} holds what is not runnable", i & mask_, p);
       }
       const G* next = q.runnext.load();
-      GEARBOX_REQUIRE(next == nullptr || next->status.load() == GStatus::kRunnable,
-                      "G1: runnext of P {} is not runnable", p);
+      GEARBOX_REQUIRE(next == nullptr || next->status.load() == GStatus::kRunnable, "G1: runnext {} is not runnable",
+                      p);
       flags += q.spinning ? 1 : 0;
     }
     GEARBOX_REQUIRE(global_length_.load() == global_.size(), "G1: {} counted, {} in the global queue",
                     global_length_.load(), global_.size());
     for (const G* g = global_.front(); g != nullptr; g = g->next)
       GEARBOX_REQUIRE(g->status.load() == GStatus::kRunnable, "G1: the global queue holds what is not runnable");
-    const std::uint32_t counted = spinning_.load() & kSpinners;
-    GEARBOX_REQUIRE(flags <= counted, "G2: {} Ps spin, {} are counted", flags, counted);
+    GEARBOX_REQUIRE(flags <= (spinning_.load() & kSpinners), "G2: {} Ps spin, counted {:x}", flags, spinning_.load());
   }
 
  private:
@@ -298,9 +294,8 @@ class Gmp final : public Scheduler {
     }
     ++q.overflows;
     GList list;
-    for (std::uint32_t i = 0; i < half; ++i)
-      list.push_back(
-          q.slots[(head + i) & mask_].load(std::memory_order_relaxed));  // ours alone now; only the owner reuses slots
+    for (std::uint32_t i = 0; i < half; ++i)  // ours alone now; only the owner reuses slots
+      list.push_back(q.slots[(head + i) & mask_].load(std::memory_order_relaxed));
     list.push_back(g);
     Guard<SpinLock> hold(lock_);
     global_.append(list);
@@ -397,22 +392,25 @@ class Gmp final : public Scheduler {
   // ---- waking and spinning
   bool may_spin() const {
     const std::uint32_t spinning = spinning_.load(std::memory_order_relaxed) & kSpinners;
-    if (options_.spinning_pct == 0) return false;
     const std::uint32_t busy = world_.p_count() - world_.idle_p_count();
     return spinning == 0 || spinning * 100 < busy * options_.spinning_pct;
   }
 
-  // Who finds somebody counted leaves the work to them, and marks the count: it may stand for a wake under way, which
-  // fails if no P is idle at that moment. Then a P that parked after that, and before the work came, has nobody; so a
-  // wake that fails under the mark tries again.
-  void wake() {
+  // True if somebody is counted, to whom the work is left. The count may stand for a wake under way, which fails if no P
+  // is idle at that moment; then a P that parked after that, and before the work came, has nobody. So the count is
+  // marked, and a wake that fails under the mark tries again.
+  bool leave_to_spinner() {
     std::uint32_t seen = spinning_.load(std::memory_order_seq_cst);
-    while (world_.idle_p_count() != 0) {
-      const bool mine = (seen & kSpinners) == 0;
-      if (!mine && (seen & kWorkLeft) != 0) return;
-      if (!spinning_.compare_exchange_weak(seen, mine ? 1 : seen | kWorkLeft, std::memory_order_seq_cst)) continue;
-      if (!mine || try_to_wake()) return;
-      seen = spinning_.load(std::memory_order_seq_cst);
+    while ((seen & kSpinners) != 0)
+      if ((seen & kWorkLeft) != 0 || spinning_.compare_exchange_weak(seen, seen | kWorkLeft, std::memory_order_seq_cst))
+        return true;
+    return false;
+  }
+
+  void wake() {
+    while (world_.idle_p_count() != 0 && !leave_to_spinner()) {
+      std::uint32_t none = spinning_.load(std::memory_order_relaxed) & kWorkLeft;
+      if (spinning_.compare_exchange_strong(none, 1, std::memory_order_seq_cst) && try_to_wake()) return;
     }
   }
 
@@ -444,13 +442,15 @@ class Gmp final : public Scheduler {
     if (was_spinning) spinning_.fetch_sub(1, std::memory_order_seq_cst);
     spinning_.fetch_add(0, std::memory_order_seq_cst);  // partner: enqueue(), after it published
     if (!may_find_work()) return false;
+    // One that may not search takes what is in the global queue, and leaves the rest to those that search.
+    if (!was_spinning && global_length_.load(std::memory_order_seq_cst) == 0 && leave_to_spinner()) return false;
     if (!world_.cancel_park(p)) {
       wake();  // another M has p, and need not search: whoever left work to this one gets another
       return false;
     }
     // A spinner again: work may have been left to it, so when it finds something it must pass on that there is more.
     q.spinning = was_spinning;
-    if (was_spinning) spinning_.fetch_add(1, std::memory_order_seq_cst);
+    if (q.spinning) spinning_.fetch_add(1, std::memory_order_seq_cst);
     return true;
   }
 
@@ -474,7 +474,8 @@ class Gmp final : public Scheduler {
   std::array<std::unique_ptr<Queue>, kMaxPs> queues_;
   PId queue_count_ = 0;  // changes only while the world is stopped
   static constexpr std::uint32_t kWorkLeft = 1u << 31, kSpinners = kWorkLeft - 1;
-  alignas(64) std::atomic<std::uint32_t> spinning_{0};  // kSpinners: how many, wakes under way too; kWorkLeft: wake()
+  // kSpinners: how many, wakes under way too; kWorkLeft: see leave_to_spinner().
+  alignas(64) std::atomic<std::uint32_t> spinning_{0};
   std::atomic<std::uint32_t> wake_credits_{0};
   alignas(64) SpinLock lock_;
   GList global_;  // guarded by lock_
