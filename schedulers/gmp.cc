@@ -29,6 +29,7 @@
 
 #include "base/lock.h"
 #include "base/random.h"
+#include "interfaces/mutant.h"
 #include "interfaces/registry.h"
 #include "interfaces/scheduler.h"
 #include "interfaces/world.h"
@@ -120,7 +121,7 @@ class Gmp final : public Scheduler {
       if (why == Why::kYielded && global_length_.load(std::memory_order_relaxed) == 1) return;
     }
     // partner: give_up(). A read-modify-write instead of a fence: TSan knows it.
-    if (world_.idle_p_count() != 0) [[unlikely]] {
+    if (world_.idle_p_count() != 0 && !GEARBOX_MUTANT(kNoWakeAtEnqueue)) [[unlikely]] {
       spinning_.fetch_add(0, std::memory_order_seq_cst);
       wake();
     }
@@ -296,7 +297,7 @@ class Gmp final : public Scheduler {
     GList list;
     for (std::uint32_t i = 0; i < half; ++i)  // ours alone now; only the owner reuses slots
       list.push_back(q.slots[(head + i) & mask_].load(std::memory_order_relaxed));
-    list.push_back(g);
+    if (!GEARBOX_MUTANT(kOverflowLosesOne)) list.push_back(g);
     Guard<SpinLock> hold(lock_);
     global_.append(list);
     global_length_.store(global_.size(), std::memory_order_seq_cst);
@@ -335,7 +336,8 @@ class Gmp final : public Scheduler {
       for (std::uint32_t i = 0; i < n; ++i)
         to.slots[(base + i) & mask_].store(from.slots[(head + i) & mask_].load(std::memory_order_relaxed),
                                            std::memory_order_relaxed);
-      if (!from.head.compare_exchange_strong(head, head + n, std::memory_order_acq_rel)) continue;
+      const std::uint32_t gone = GEARBOX_MUTANT(kStealTwice) ? n - 1 : n;
+      if (!from.head.compare_exchange_strong(head, head + gone, std::memory_order_acq_rel)) continue;
       ++to.steals;
       to.stolen += n;
       G* g = to.slots[(base + n - 1) & mask_].load(std::memory_order_relaxed);
@@ -424,14 +426,16 @@ class Gmp final : public Scheduler {
     std::uint32_t credits = wake_credits_.load(std::memory_order_acquire);
     while (credits > 0)
       if (wake_credits_.compare_exchange_weak(credits, credits - 1, std::memory_order_acq_rel))
-        return (spinning_.fetch_sub(1, std::memory_order_seq_cst) & kWorkLeft) == 0;
+        return (spinning_.fetch_sub(1, std::memory_order_seq_cst) & kWorkLeft) == 0 ||
+               GEARBOX_MUTANT(kFailedWakeForgets);
     return true;  // an M that somebody else woke has used the credit up: it searches, and is what was counted
   }
 
   // Work was found: the last spinner that stops has another P woken, in case there is more (G3).
   [[gnu::noinline]] void stop_spinning(Queue& q) {
     q.spinning = false;
-    if ((spinning_.fetch_sub(1, std::memory_order_seq_cst) & kSpinners) == 1) wake();
+    if ((spinning_.fetch_sub(1, std::memory_order_seq_cst) & kSpinners) == 1 && !GEARBOX_MUTANT(kLastSpinnerIsSilent))
+      wake();
   }
 
   // Gives p up. True if it was taken back because something turned up.
@@ -441,7 +445,7 @@ class Gmp final : public Scheduler {
     world_.prepare_to_park(p);
     if (was_spinning) spinning_.fetch_sub(1, std::memory_order_seq_cst);
     spinning_.fetch_add(0, std::memory_order_seq_cst);  // partner: enqueue(), after it published
-    if (!may_find_work()) return false;
+    if (GEARBOX_MUTANT(kNoSecondLook) || !may_find_work()) return false;
     // One that may not search takes what is in the global queue, and leaves the rest to those that search.
     if (!was_spinning && global_length_.load(std::memory_order_seq_cst) == 0 && leave_to_spinner()) return false;
     if (!world_.cancel_park(p)) {
@@ -449,7 +453,7 @@ class Gmp final : public Scheduler {
       return false;
     }
     // A spinner again: work may have been left to it, so when it finds something it must pass on that there is more.
-    q.spinning = was_spinning;
+    q.spinning = was_spinning && !GEARBOX_MUTANT(kSpinnerForgetsCount);
     if (q.spinning) spinning_.fetch_add(1, std::memory_order_seq_cst);
     return true;
   }
