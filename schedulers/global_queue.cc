@@ -14,6 +14,7 @@
 // Weak spot.  Locality: a goroutine's next P is whichever comes first.
 // Source.     Go 1.0's runq (src/pkg/runtime/proc.c); rejected alternative 1 in Go's proc.go header.
 #include "base/lock.h"
+#include "interfaces/mutant.h"
 #include "interfaces/registry.h"
 #include "interfaces/scheduler.h"
 #include "interfaces/world.h"
@@ -72,7 +73,7 @@ class GlobalQueue final : public Scheduler {
       if (G* g = pick_local(p, inherit_slice)) return g;
       world_.prepare_to_park(p);
       // Either this look sees a new G, or enqueue() sees the idle P.
-      if (length_.load(std::memory_order_seq_cst) == 0) return nullptr;
+      if (GEARBOX_MUTANT(kNoSecondLook) || length_.load(std::memory_order_seq_cst) == 0) return nullptr;
       if (!world_.cancel_park(p)) return nullptr;
     }
   }
@@ -111,12 +112,14 @@ class GlobalQueue final : public Scheduler {
   // Who finds a wake under way leaves its G to it, and says so: a wake fails if no P is idle at that moment, and then a
   // P that parked after that, and before the G came, would have nobody.
   void wake_if_useful() {
-    while (may_wake()) {
+    while (!GEARBOX_MUTANT(kNoWakeAtEnqueue) && may_wake()) {
       if (world_.wake_one_parked_p()) {
         wakes_.fetch_add(1, std::memory_order_relaxed);
         return;
       }
-      if (waking_.exchange(Waking::kNo, std::memory_order_seq_cst) != Waking::kMissed) return;
+      if (waking_.exchange(Waking::kNo, std::memory_order_seq_cst) != Waking::kMissed ||
+          GEARBOX_MUTANT(kFailedWakeForgets))
+        return;
     }
   }
   bool may_wake() {

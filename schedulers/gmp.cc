@@ -5,9 +5,9 @@
 //             and consumer share a warm cache, and no lock is taken while a P has work of its own. Whoever runs dry
 //             looks at the global queue and then takes half of another P's ring, victims in random order.
 // Structure.  queues_[p]: a ring of slots with head (owner and thieves, compare-exchange) and tail (owner only);
-//             runnext, taken by exchange. global_ under lock_: overflow, yielded and preempted goroutines, everything
+//             runnext (run_next.h). global_ under lock_: overflow, yielded and preempted goroutines, everything
 //             from outside.
-// Threads.    enqueue, pick_local, pick_next, on_woken for p: its owner. grab() on p's queue: any thief.
+// Threads.    enqueue, pick_local, pick_next, on_woken for p: its owner. Queue::steal_from() p's queue: any thief.
 // Invariants. G1  tail - head <= slots; slots in [head, tail) hold queued Gs, each once.
 //             G2  Spinning Ms are counted in spinning_ exactly; a spinning P has its flag up.
 //             G3  If anything is queued, an M is spinning, or every P is busy, or a wake is under way (submit
@@ -30,18 +30,19 @@
 
 #include "base/lock.h"
 #include "base/os/fence.h"
-#include "base/random.h"
 #include "interfaces/current.h"
+#include "interfaces/mutant.h"
 #include "interfaces/registry.h"
 #include "interfaces/scheduler.h"
 #include "interfaces/world.h"
-#include "schedulers/gmp/run_next.h"
+#include "schedulers/gmp/queue.h"
 
 namespace gearbox::schedulers {
 namespace {
 
 enum class Slots : std::uint8_t { k16, k64, k256, k1024, k4096 };
-enum class Steal : std::uint8_t { kOne, kHalf, kAll };
+using gmp_parts::Queue;
+using gmp_parts::Steal;
 enum class YieldTo : std::uint8_t { kGlobal, kLocal };
 enum class Fences : std::uint8_t { kAsymmetric, kSymmetric };
 enum class StealRunnext : std::uint8_t { kNever, kLastPass, kAlways };
@@ -85,17 +86,6 @@ struct Options {
 
 constexpr std::array<std::uint32_t, 5> kSlotCounts = {16, 64, 256, 1024, 4096};
 
-struct alignas(128) Queue {
-  std::atomic<std::uint32_t> head{0};  // next to take; owner and thieves
-  gmp_parts::RunNext runnext;
-  alignas(64) std::atomic<std::uint32_t> tail{0};  // next free; owner writes
-  std::uint32_t tick = 0;                          // owner only, as all below
-  bool spinning = false;
-  Random random{0};
-  std::uint64_t steals = 0, stolen = 0, failed_searches = 0, overflows = 0, runnext_hits = 0;
-  std::unique_ptr<std::atomic<G*>[]> slots;
-};
-
 class Gmp final : public Scheduler {
  public:
   static Result<std::unique_ptr<Scheduler>> create(World& world, const Options& options) {
@@ -104,10 +94,7 @@ class Gmp final : public Scheduler {
     return std::unique_ptr<Scheduler>(std::make_unique<Gmp>(world, options));
   }
   Gmp(World& world, const Options& options)
-      : world_(world),
-        options_(options),
-        slots_(kSlotCounts[static_cast<std::size_t>(options.queue_slots)]),
-        mask_(slots_ - 1) {}
+      : world_(world), options_(options), slots_(kSlotCounts[static_cast<std::size_t>(options.queue_slots)]) {}
 
   void enqueue(G* g, PId p, Why why) override {
     const bool local = p != kNoP && (why == Why::kSpawned || why == Why::kReadied ||
@@ -127,7 +114,7 @@ class Gmp final : public Scheduler {
     // What was published above must be visible before the look at idle_p_count(): a plain store may still be on its way
     // when the look is made, and a P that parks meanwhile would see neither G nor wake. partner: give_up()
     fence_at_submit();
-    if (world_.idle_p_count() != 0) [[unlikely]] {
+    if (world_.idle_p_count() != 0 && !GEARBOX_MUTANT(kNoWakeAtEnqueue)) [[unlikely]] {
       wake();
     }
   }
@@ -156,20 +143,18 @@ class Gmp final : public Scheduler {
   G* pick_next(PId p, bool& inherit_slice) override {
     Queue& q = *queues_[p];
     for (;;) {
-      if (G* g = take_local(q, inherit_slice)) {
-        if (q.spinning) stop_spinning(q);
-        return g;
-      }
-      if (options_.spinning_pct != 0 && (q.spinning || may_spin())) {
+      G* g = take_local(q, inherit_slice);
+      if (g == nullptr && options_.spinning_pct != 0 && (q.spinning || may_spin())) {
         if (!q.spinning) {
           q.spinning = true;
           spinning_.fetch_add(1, std::memory_order_seq_cst);
         }
-        if (G* g = search(p)) {
-          stop_spinning(q);
-          return g;
-        }
-        ++q.failed_searches;
+        g = search(p);
+        if (g == nullptr) ++q.failed_searches;
+      }
+      if (g != nullptr) {
+        if (q.spinning) stop_spinning(q);
+        return g;
       }
       if (!give_up(p, q)) return nullptr;
     }
@@ -187,10 +172,8 @@ class Gmp final : public Scheduler {
 
   void p_added(PId p) override {
     if (queues_[p] == nullptr) {
-      queues_[p] = std::make_unique<Queue>();
-      queues_[p]->slots = std::make_unique<std::atomic<G*>[]>(slots_);
+      queues_[p] = std::make_unique<Queue>(slots_, world_.config().seed * 7919 + p);
       queues_[p]->runnext.configure(options_.fences == Fences::kAsymmetric);
-      queues_[p]->random = Random(world_.config().seed * 7919 + p);
     }
     queue_count_ = std::max(queue_count_, p + 1);
   }
@@ -198,7 +181,7 @@ class Gmp final : public Scheduler {
   void p_removed(PId p) override {
     Queue& q = *queues_[p];
     if (G* g = q.runnext.take()) put_global(g);
-    while (G* g = pop(q)) put_global(g);
+    while (G* g = q.pop()) put_global(g);
     if (q.spinning) {
       q.spinning = false;
       spinning_.fetch_sub(1, std::memory_order_seq_cst);
@@ -237,27 +220,25 @@ class Gmp final : public Scheduler {
       const std::uint32_t head = q.head.load(), tail = q.tail.load();
       GEARBOX_REQUIRE(tail - head <= slots_, "G1: ring of P {} from {} to {}", p, head, tail);
       for (std::uint32_t i = head; i != tail; ++i) {
-        const G* g = q.slots[i & mask_].load();
+        const G* g = q.at(i);
         GEARBOX_REQUIRE(g != nullptr && g->status.load() == GStatus::kRunnable,
-                        "G1: slot {} of P {} holds what is not runnable", i & mask_, p);
+                        "G1: slot {} of P {} holds what is not runnable", i & q.mask, p);
       }
       const G* next = q.runnext.look();
-      GEARBOX_REQUIRE(next == nullptr || next->status.load() == GStatus::kRunnable,
-                      "G1: runnext of P {} is not runnable", p);
+      GEARBOX_REQUIRE(next == nullptr || next->status.load() == GStatus::kRunnable, "G1: runnext {} is not runnable",
+                      p);
       flags += q.spinning ? 1 : 0;
     }
     GEARBOX_REQUIRE(global_length_.load() == global_.size(), "G1: {} counted, {} in the global queue",
                     global_length_.load(), global_.size());
     for (const G* g = global_.front(); g != nullptr; g = g->next)
       GEARBOX_REQUIRE(g->status.load() == GStatus::kRunnable, "G1: the global queue holds what is not runnable");
-    const std::uint32_t counted = spinning_.load() & kSpinners;
-    GEARBOX_REQUIRE(flags <= counted, "G2: {} Ps spin, {} are counted", flags, counted);
+    GEARBOX_REQUIRE(flags <= (spinning_.load() & kSpinners), "G2: {} Ps spin, counted {:x}", flags, spinning_.load());
   }
 
  private:
   static bool is_empty(const Queue& q) {
-    return q.head.load(std::memory_order_seq_cst) == q.tail.load(std::memory_order_seq_cst) &&
-           q.runnext.look(std::memory_order_seq_cst) == nullptr;
+    return q.ring_is_empty() && q.runnext.look(std::memory_order_seq_cst) == nullptr;
   }
 
   G* take_local(Queue& q, bool& inherit_slice) {
@@ -273,21 +254,14 @@ class Gmp final : public Scheduler {
         ++q.runnext_hits;
       }
     }
-    if (g == nullptr) g = pop(q);
+    if (g == nullptr) g = q.pop();
     if (g == nullptr && global_length_.load(std::memory_order_relaxed) != 0) g = take_global(q, 0);
     return g;
   }
 
-  // ---- the ring. Owner side.
+  // ---- the ring
   void put(Queue& q, G* g) {
-    const std::uint32_t tail = q.tail.load(std::memory_order_relaxed);
-    const std::uint32_t head = q.head.load(std::memory_order_acquire);  // partner: thieves' and pop's compare-exchange
-    if (tail - head < slots_) [[likely]] {
-      q.slots[tail & mask_].store(g, std::memory_order_relaxed);
-      q.tail.store(tail + 1, std::memory_order_release);  // partner: grab()
-      return;
-    }
-    overflow(q, g);
+    if (!q.try_put(g)) overflow(q, g);
   }
 
   // Moves half of the ring and g to the global queue. If thieves were faster there is room again.
@@ -304,54 +278,12 @@ class Gmp final : public Scheduler {
     }
     ++q.overflows;
     GList list;
-    for (std::uint32_t i = 0; i < half; ++i)
-      list.push_back(
-          q.slots[(head + i) & mask_].load(std::memory_order_relaxed));  // ours alone now; only the owner reuses slots
-    list.push_back(g);
+    for (std::uint32_t i = 0; i < half; ++i)  // ours alone now; only the owner reuses slots
+      list.push_back(q.at(head + i));
+    if (!GEARBOX_MUTANT(kOverflowLosesOne)) list.push_back(g);
     Guard<SpinLock> hold(lock_);
     global_.append(list);
     global_length_.store(global_.size(), std::memory_order_seq_cst);
-  }
-
-  G* pop(Queue& q) {
-    std::uint32_t head = q.head.load(std::memory_order_acquire);
-    for (;;) {
-      if (head == q.tail.load(std::memory_order_relaxed)) return nullptr;
-      G* g = q.slots[head & mask_].load(std::memory_order_relaxed);
-      if (q.head.compare_exchange_weak(head, head + 1, std::memory_order_acq_rel, std::memory_order_acquire)) return g;
-    }
-  }
-
-  // ---- the ring. Thief side: moves Gs of `from` into `to` (which the caller owns and which is empty) and returns one
-  // of them.
-  G* grab(Queue& from, Queue& to, bool take_runnext) {
-    for (;;) {
-      std::uint32_t head = from.head.load(std::memory_order_acquire);
-      const std::uint32_t tail = from.tail.load(std::memory_order_acquire);  // partner: put()
-      const std::uint32_t size = tail - head;
-      if (size > slots_) continue;  // head and tail were read apart
-      std::uint32_t n = size - size / 2;
-      if (options_.steal == Steal::kOne) n = std::min(size, 1u);
-      if (options_.steal == Steal::kAll) n = size;
-      if (n == 0) {
-        G* g = take_runnext ? from.runnext.steal() : nullptr;
-        if (g != nullptr) {
-          ++to.steals;
-          ++to.stolen;
-        }
-        return g;
-      }
-      const std::uint32_t base = to.tail.load(std::memory_order_relaxed);
-      for (std::uint32_t i = 0; i < n; ++i)
-        to.slots[(base + i) & mask_].store(from.slots[(head + i) & mask_].load(std::memory_order_relaxed),
-                                           std::memory_order_relaxed);
-      if (!from.head.compare_exchange_strong(head, head + n, std::memory_order_acq_rel)) continue;
-      ++to.steals;
-      to.stolen += n;
-      G* g = to.slots[(base + n - 1) & mask_].load(std::memory_order_relaxed);
-      if (n > 1) to.tail.store(base + n - 1, std::memory_order_release);
-      return g;
-    }
   }
 
   G* search(PId p) {
@@ -367,7 +299,7 @@ class Gmp final : public Scheduler {
       while (std::gcd(step, n) != 1) step = step % n + 1;
       for (PId i = 0; i < n; ++i, at = (at + step) % n)
         if (at != p)
-          if (G* g = grab(*queues_[at], mine, take_runnext)) return g;
+          if (G* g = mine.steal_from(*queues_[at], options_.steal, take_runnext)) return g;
       if (global_length_.load(std::memory_order_relaxed) != 0)
         if (G* g = take_global(mine, 0)) return g;
     }
@@ -413,22 +345,25 @@ class Gmp final : public Scheduler {
 
   bool may_spin() const {
     const std::uint32_t spinning = spinning_.load(std::memory_order_relaxed) & kSpinners;
-    if (options_.spinning_pct == 0) return false;
     const std::uint32_t busy = world_.p_count() - world_.idle_p_count();
     return spinning == 0 || spinning * 100 < busy * options_.spinning_pct;
   }
 
-  // Who finds somebody counted leaves the work to them, and marks the count: it may stand for a wake under way, which
-  // fails if no P is idle at that moment. Then a P that parked after that, and before the work came, has nobody; so a
-  // wake that fails under the mark tries again.
-  void wake() {
+  // True if somebody is counted, to whom the work is left. The count may stand for a wake under way, which fails if no P
+  // is idle at that moment; then a P that parked after that, and before the work came, has nobody. So the count is
+  // marked, and a wake that fails under the mark tries again.
+  bool leave_to_spinner() {
     std::uint32_t seen = spinning_.load(std::memory_order_seq_cst);
-    while (world_.idle_p_count() != 0) {
-      const bool mine = (seen & kSpinners) == 0;
-      if (!mine && (seen & kWorkLeft) != 0) return;
-      if (!spinning_.compare_exchange_weak(seen, mine ? 1 : seen | kWorkLeft, std::memory_order_seq_cst)) continue;
-      if (!mine || try_to_wake()) return;
-      seen = spinning_.load(std::memory_order_seq_cst);
+    while ((seen & kSpinners) != 0)
+      if ((seen & kWorkLeft) != 0 || spinning_.compare_exchange_weak(seen, seen | kWorkLeft, std::memory_order_seq_cst))
+        return true;
+    return false;
+  }
+
+  void wake() {
+    while (world_.idle_p_count() != 0 && !leave_to_spinner()) {
+      std::uint32_t none = spinning_.load(std::memory_order_relaxed) & kWorkLeft;
+      if (spinning_.compare_exchange_strong(none, 1, std::memory_order_seq_cst) && try_to_wake()) return;
     }
   }
 
@@ -442,14 +377,16 @@ class Gmp final : public Scheduler {
     std::uint32_t credits = wake_credits_.load(std::memory_order_acquire);
     while (credits > 0)
       if (wake_credits_.compare_exchange_weak(credits, credits - 1, std::memory_order_acq_rel))
-        return (spinning_.fetch_sub(1, std::memory_order_seq_cst) & kWorkLeft) == 0;
+        return (spinning_.fetch_sub(1, std::memory_order_seq_cst) & kWorkLeft) == 0 ||
+               GEARBOX_MUTANT(kFailedWakeForgets);
     return true;  // an M that somebody else woke has used the credit up: it searches, and is what was counted
   }
 
   // Work was found: the last spinner that stops has another P woken, in case there is more (G3).
   [[gnu::noinline]] void stop_spinning(Queue& q) {
     q.spinning = false;
-    if ((spinning_.fetch_sub(1, std::memory_order_seq_cst) & kSpinners) == 1) wake();
+    if ((spinning_.fetch_sub(1, std::memory_order_seq_cst) & kSpinners) == 1 && !GEARBOX_MUTANT(kLastSpinnerIsSilent))
+      wake();
   }
 
   // Gives p up. True if it was taken back because something turned up.
@@ -463,14 +400,16 @@ class Gmp final : public Scheduler {
       os::heavy_fence();
     else
       std::atomic_thread_fence(std::memory_order_seq_cst);
-    if (!may_find_work()) return false;
+    if (GEARBOX_MUTANT(kNoSecondLook) || !may_find_work()) return false;
+    // One that may not search takes what is in the global queue, and leaves the rest to those that search.
+    if (!was_spinning && global_length_.load(std::memory_order_seq_cst) == 0 && leave_to_spinner()) return false;
     if (!world_.cancel_park(p)) {
       wake();  // another M has p, and need not search: whoever left work to this one gets another
       return false;
     }
     // A spinner again: work may have been left to it, so when it finds something it must pass on that there is more.
-    q.spinning = was_spinning;
-    if (was_spinning) spinning_.fetch_add(1, std::memory_order_seq_cst);
+    q.spinning = was_spinning && !GEARBOX_MUTANT(kSpinnerForgetsCount);
+    if (q.spinning) spinning_.fetch_add(1, std::memory_order_seq_cst);
     return true;
   }
 
@@ -481,7 +420,7 @@ class Gmp final : public Scheduler {
     if (options_.spinning_pct == 0) return false;
     for (PId i = 0; i < queue_count_; ++i) {
       const Queue& q = *queues_[i];
-      if (q.head.load(std::memory_order_seq_cst) != q.tail.load(std::memory_order_seq_cst)) return true;
+      if (!q.ring_is_empty()) return true;
       if (options_.steal_runnext != StealRunnext::kNever && q.runnext.look(std::memory_order_seq_cst) != nullptr)
         return true;
     }
@@ -490,11 +429,12 @@ class Gmp final : public Scheduler {
 
   World& world_;
   const Options options_;
-  const std::uint32_t slots_, mask_;
+  const std::uint32_t slots_;
   std::array<std::unique_ptr<Queue>, kMaxPs> queues_;
   PId queue_count_ = 0;  // changes only while the world is stopped
   static constexpr std::uint32_t kWorkLeft = 1u << 31, kSpinners = kWorkLeft - 1;
-  alignas(64) std::atomic<std::uint32_t> spinning_{0};  // kSpinners: how many, wakes under way too; kWorkLeft: wake()
+  // kSpinners: how many, wakes under way too; kWorkLeft: see leave_to_spinner().
+  alignas(64) std::atomic<std::uint32_t> spinning_{0};
   std::atomic<std::uint32_t> wake_credits_{0};
   alignas(64) SpinLock lock_;
   GList global_;  // guarded by lock_

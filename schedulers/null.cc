@@ -8,6 +8,7 @@
 // Cost.       Three stores and a load a switch, plus the virtual calls: what every other scheduler pays at least.
 // Weak spot.  One P.
 #include "base/lock.h"
+#include "interfaces/mutant.h"
 #include "interfaces/registry.h"
 #include "interfaces/scheduler.h"
 #include "interfaces/world.h"
@@ -31,7 +32,7 @@ class Null final : public Scheduler {
       outside_count_.store(outside_.size(),
                            std::memory_order_seq_cst);  // partner: pick_next(), the look after prepare_to_park
     }
-    world_.wake_one_parked_p();
+    if (!GEARBOX_MUTANT(kNoWakeAtEnqueue)) world_.wake_one_parked_p();
   }
 
   G* pick_local(PId, bool&) override {
@@ -49,7 +50,9 @@ class Null final : public Scheduler {
     for (;;) {
       if (G* g = pick_local(p, inherit_slice)) return g;
       world_.prepare_to_park(p);
-      if (outside_count_.load(std::memory_order_seq_cst) == 0 || !world_.cancel_park(p)) return nullptr;
+      if (GEARBOX_MUTANT(kNoSecondLook) || outside_count_.load(std::memory_order_seq_cst) == 0 ||
+          !world_.cancel_park(p))
+        return nullptr;
     }
   }
 

@@ -99,7 +99,7 @@ class Interleaver {
     world_.hook = [this](ParkingWorld::At) {
       if (depth_ >= 3 || random_.below(3) != 0) return;
       ++depth_;
-      act();
+      for (std::uint32_t n = 1 + random_.below(4); n > 0; --n) act();
       --depth_;
     };
   }
@@ -114,7 +114,7 @@ class Interleaver {
 
  private:
   void act() {
-    switch (random_.below(8)) {
+    switch (random_.below(9)) {
       case 0:
       case 1:  // a foreign thread or a poller
         submit(kNoP, Why::kInjected, 1 + random_.below(6) / 5 * 2);
@@ -134,6 +134,11 @@ class Interleaver {
         break;
       case 6:
         if (const PId p = world_.begin_chosen(); p != kNoP) look(p);
+        break;
+      case 7:  // a P runs dry
+        if (const PId p = able(); p != kNoP)
+          while (look(p) != nullptr) {
+          }
         break;
       default:  // an M comes back from the poller: it takes an idle P for what it brings
         if (const PId p = world_.take_idle(); p != kNoP) {

@@ -50,9 +50,12 @@ inline void mixed_storm(const OptionEnd& end, PId procs, std::size_t outsiders, 
           }
         };
         for (;;) {
-          if (m.p == kNoP && !world.sleep(m)) return;
+          const bool has_slept = m.p == kNoP;
+          if (has_slept && !world.sleep(m)) return;
           if (world.is_over()) return;
-          for (std::uint32_t n = random.below(4); n > 0 && made < each; --n) make();
+          // Half of the Ms make little and live on what others have, until nobody has anything.
+          const bool makes = m.id % 2 == 0 || random.below(16) == 0 || has_slept;
+          for (std::uint32_t n = makes ? random.below(4) : 0; n > 0 && made < each; --n) make();
           TestG* g = random.below(4) != 0 ? world.pick_local(m.p) : nullptr;
           if (g == nullptr) g = world.pick_next(m.p);
           if (g == nullptr) continue;

@@ -146,6 +146,43 @@ TEST_P(SchedulerContract, WorkThatComesWhileAPParksIsFound) {
   }
 }
 
+// A wake comes too late: the P that was idle has been taken for an event, runs what there is, and parks before the wake's
+// caller has returned. What is submitted then must not be left to that wake.
+TEST_P(SchedulerContract, WorkLeftToAWakeThatFailedIsFound) {
+  ParkingWorld world(GetParam(), 1, 1);
+  Herd herd(2);
+  EXPECT_EQ(world.pick_next(0), nullptr);
+  bool taken = false, came = false;
+  world.hook = [&](ParkingWorld::At now) {
+    if (now == ParkingWorld::At::kBeforeWake && !std::exchange(taken, true)) EXPECT_EQ(world.take_idle(), 0u);
+    if (now != ParkingWorld::At::kAfterWake || std::exchange(came, true)) return;
+    EXPECT_EQ(world.pick_next(0), &herd[0]);
+    EXPECT_EQ(world.pick_next(0), nullptr);
+    world.put(herd[1], kNoP, Why::kInjected);
+  };
+  world.put(herd[0], kNoP, Why::kInjected);
+  ASSERT_TRUE(came);
+  ASSERT_EQ(world.begin_chosen(), 0u) << "the P sleeps, and nobody was woken";
+  EXPECT_EQ(world.pick_next(0), &herd[1]);
+}
+
+// Two pieces of work come while one P is about to park and another sleeps: whoever takes the first must see that the
+// second has somebody.
+TEST_P(SchedulerContract, APThatTurnsBackPassesOnThatThereIsMore) {
+  const PId procs = procs_for(GetParam(), 2);
+  ParkingWorld world(GetParam(), procs, 1);
+  Herd herd(procs);
+  for (PId p = 1; p < procs; ++p) EXPECT_EQ(world.pick_next(p), nullptr);
+  bool came = false;
+  world.hook = [&](ParkingWorld::At now) {
+    if (now != ParkingWorld::At::kBeforePark || std::exchange(came, true)) return;
+    for (std::size_t i = 0; i < procs; ++i) world.put(herd[i], kNoP, Why::kInjected);
+  };
+  std::uint64_t busy = world.pick_next(0) != nullptr ? 1 : 0;  // with its goroutine, for ever
+  for (PId p = world.begin_chosen(); p != kNoP; p = world.begin_chosen()) busy += world.pick_next(p) != nullptr ? 1 : 0;
+  EXPECT_EQ(busy, procs) << "a P sleeps beside work";
+}
+
 TEST_P(SchedulerContract, NoInterleavingOfParkingAndSubmittingLosesWork) {
   for (PId procs : {1, 2, 3, 5}) {
     if (procs_for(GetParam(), procs) != procs) break;

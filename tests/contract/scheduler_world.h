@@ -132,7 +132,9 @@ class ParkingWorld final : public World {
     const PId p = chosen_.front();
     chosen_.erase(chosen_.begin());
     own(p);
+    in_call(p, true);
     scheduler_->on_woken(p);
+    in_call(p, false);
     return p;
   }
   // An M takes an idle P for an event of the poller or for a timer: it does not search, so on_woken() is not called.
