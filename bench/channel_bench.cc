@@ -40,6 +40,38 @@ void buffered(benchmark::State& state, Choice choice) {
 BENCHMARK_CAPTURE(buffered, gmp_1p, Choice{})->UseRealTime();
 BENCHMARK_CAPTURE(buffered, gmp_2p, Choice{.procs = 2})->UseRealTime();
 
+// Four senders and four receivers on one channel of 128; an iteration is a value of each sender.
+void buffered_4_to_4(benchmark::State& state) {
+  in_program(state, Choice{.procs = 2}, [](benchmark::State& s) {
+    const auto channel = make_chan<int>(128);
+    const auto done = make_chan<int>();
+    constexpr int kPairs = 4;
+    for (int i = 0; i < kPairs; ++i)
+      go([=] {
+        for (int v : channel) benchmark::DoNotOptimize(v);
+        done.send(1);
+      });
+    // The others send as many as this one will have sent: the number is known before the loop begins.
+    WaitGroup senders;
+    senders.add(kPairs - 1);
+    const auto rounds = static_cast<std::int64_t>(s.max_iterations);
+    for (int i = 1; i < kPairs; ++i)
+      go([=, &senders] {
+        for (std::int64_t k = 0; k < rounds; ++k) channel.send(1);
+        senders.done();
+      });
+    std::int64_t sent = 0;
+    while (s.KeepRunningBatch(rounds - sent)) {
+      for (; sent < rounds; ++sent) channel.send(1);
+      senders.wait();
+    }
+    channel.close();
+    for (int i = 0; i < kPairs; ++i) done.recv();
+    s.SetItemsProcessed(s.iterations() * kPairs);
+  });
+}
+BENCHMARK(buffered_4_to_4)->UseRealTime();
+
 // A send and a receive by one goroutine that never waits.
 void uncontended(benchmark::State& state) {
   in_program(state, Choice{}, [](benchmark::State& s) {

@@ -31,6 +31,38 @@ void raw_switch(benchmark::State& state) {
   state.SetItemsProcessed(state.iterations() * 4);
 }
 BENCHMARK(raw_switch);
+
+// The floor: the same jump with nothing saved but where to go on, nothing declared lost but the two registers it uses.
+[[gnu::naked, gnu::noinline]] void bare_other_side() {
+  asm volatile(
+      "1:\n\t"
+      "leaq 2f(%rip), %rax\n\t"
+      "xchgq %rsp, 0(%rdi)\n\t"
+      "xchgq %rax, 8(%rdi)\n\t"
+      "jmpq *%rax\n\t"
+      "2:\n\t"
+      "jmp 1b\n\t");
+}
+void bare_switch_loop(benchmark::State& state) {
+  alignas(16) static char stack[4096];
+  struct {
+    void* sp;
+    void* pc;
+  } other{stack + sizeof(stack) - 64, reinterpret_cast<void*>(&bare_other_side)};
+  for (auto _ : state) {
+    asm volatile(
+        "leaq 1f(%%rip), %%rax\n\t"
+        "xchgq %%rsp, 0(%0)\n\t"
+        "xchgq %%rax, 8(%0)\n\t"
+        "jmpq *%%rax\n\t"
+        "1:\n\t"
+        :
+        : "D"(&other)
+        : "rax", "memory", "cc");
+  }
+  state.SetItemsProcessed(state.iterations() * 2);
+}
+BENCHMARK(bare_switch_loop);
 #endif
 
 // Two goroutines that yield to each other: an iteration is two switches.
@@ -49,6 +81,7 @@ void yield(benchmark::State& state, Choice choice) {
   });
 }
 BENCHMARK_CAPTURE(yield, gmp_1p, Choice{})->UseRealTime();
+BENCHMARK_CAPTURE(yield, gmp_local_1p, Choice{.scheduler = "gmp:yield_to=local"})->UseRealTime();
 BENCHMARK_CAPTURE(yield, global_queue_1p, Choice{.scheduler = "global_queue"})->UseRealTime();
 BENCHMARK_CAPTURE(yield, null_1p,
                   Choice{.scheduler = "null", .allocator = "bump", .collector = "none", .poller = "null"})

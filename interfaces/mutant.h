@@ -22,6 +22,13 @@ enum class Mutant : std::uint32_t {
   kClearMarksInSweep,    // a foreign heap's marks are cleared chunk by chunk inside the sweep
   kNoSpillAtSyscall,     // registers are not saved at the entry of a blocking call
   kSkipRoots,            // Roots are not scanned
+  kNoSecondLook,         // a P that has prepared to park sleeps without looking again
+  kNoWakeAtEnqueue,      // a G that is made runnable wakes nobody
+  kFailedWakeForgets,    // a wake that found no idle P does not look whether somebody relied on it
+  kLastSpinnerIsSilent,  // the last searcher that finds something does not wake the next
+  kSpinnerForgetsCount,  // a searcher that parked and took its P back is not counted again
+  kStealTwice,           // a thief leaves the last G that it took in its victim's ring
+  kOverflowLosesOne,     // a ring that overflows forgets one G
   kCount
 };
 

@@ -10,8 +10,9 @@
 //
 // Idle protocol. Between "found nothing" and "asleep" work may arrive. The policy closes that window:
 // prepare_to_park(p), full fence, look again at everything; if something is there, cancel_park(p) and search again (if
-// cancel_park says false, somebody else was given p and will search: return null). enqueue() does the mirror image:
-// publish the G, full fence, look whether a P must be woken. One of the two sees the other.
+// cancel_park says false, another M was given p, for whatever reason: return null; a policy whose enqueue() relies on
+// Ps that search must see that another one searches). enqueue() does the mirror image: publish the G, full fence, look
+// whether a P must be woken. One of the two sees the other.
 #pragma once
 
 #include <cstdint>
@@ -44,7 +45,8 @@ class Scheduler {
     while (G* g = list.pop_front()) enqueue(g, p, why);
   }
 
-  // HOT. The next G for p from p's own queue, without searching elsewhere, waking or blocking; null when that is empty.
+  // HOT. The next G for p from p's own queue, without searching elsewhere, waking or blocking; null when that is empty,
+  // or when p was woken to search (on_woken) and has not found its first G: that one comes from pick_next().
   // REQUIRES: the calling thread owns p. May run on any stack.
   // inherit_slice is set when g continues the slice of the G that readied it (Go's runnext rule), so that a pair cannot
   // starve others.

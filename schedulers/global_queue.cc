@@ -14,6 +14,7 @@
 // Weak spot.  Locality: a goroutine's next P is whichever comes first.
 // Source.     Go 1.0's runq (src/pkg/runtime/proc.c); rejected alternative 1 in Go's proc.go header.
 #include "base/lock.h"
+#include "interfaces/mutant.h"
 #include "interfaces/registry.h"
 #include "interfaces/scheduler.h"
 #include "interfaces/world.h"
@@ -30,6 +31,9 @@ struct Options {
             "experiments).");
   }
 };
+
+// One wake at a time, from the moment somebody asks for it until the woken P has looked. kMissed: a G came meanwhile.
+enum class Waking : std::uint8_t { kNo, kUnderWay, kMissed };
 
 class GlobalQueue final : public Scheduler {
  public:
@@ -69,7 +73,7 @@ class GlobalQueue final : public Scheduler {
       if (G* g = pick_local(p, inherit_slice)) return g;
       world_.prepare_to_park(p);
       // Either this look sees a new G, or enqueue() sees the idle P.
-      if (length_.load(std::memory_order_seq_cst) == 0) return nullptr;
+      if (GEARBOX_MUTANT(kNoSecondLook) || length_.load(std::memory_order_seq_cst) == 0) return nullptr;
       if (!world_.cancel_park(p)) return nullptr;
     }
   }
@@ -77,7 +81,7 @@ class GlobalQueue final : public Scheduler {
   // One wake is over: whatever was queued meanwhile saw waking_ and left the next wake to this M. It takes one G
   // itself.
   void on_woken(PId) override {
-    waking_.store(false, std::memory_order_seq_cst);
+    waking_.store(Waking::kNo, std::memory_order_seq_cst);
     if (length_.load(std::memory_order_seq_cst) > 1) wake_if_useful();
   }
 
@@ -106,14 +110,28 @@ class GlobalQueue final : public Scheduler {
     length_.store(queue_.size(), std::memory_order_relaxed);
     return g;
   }
+  // Who finds a wake under way leaves its G to it, and says so: a wake fails if no P is idle at that moment, and then a
+  // P that parked after that, and before the G came, would have nobody.
   void wake_if_useful() {
-    if (world_.idle_p_count() == 0 || waking_.load(std::memory_order_seq_cst) ||
-        waking_.exchange(true, std::memory_order_seq_cst))
-      return;
-    if (world_.wake_one_parked_p())
-      wakes_.fetch_add(1, std::memory_order_relaxed);
-    else
-      waking_.store(false, std::memory_order_seq_cst);
+    while (!GEARBOX_MUTANT(kNoWakeAtEnqueue) && may_wake()) {
+      if (world_.wake_one_parked_p()) {
+        wakes_.fetch_add(1, std::memory_order_relaxed);
+        return;
+      }
+      if (waking_.exchange(Waking::kNo, std::memory_order_seq_cst) != Waking::kMissed ||
+          GEARBOX_MUTANT(kFailedWakeForgets))
+        return;
+    }
+  }
+  bool may_wake() {
+    if (world_.idle_p_count() == 0) return false;
+    Waking seen = waking_.load(std::memory_order_seq_cst);
+    while (seen != Waking::kMissed) {
+      const bool mine = seen == Waking::kNo;
+      if (waking_.compare_exchange_weak(seen, mine ? Waking::kUnderWay : Waking::kMissed, std::memory_order_seq_cst))
+        return mine;
+    }
+    return false;
   }
 
   World& world_;
@@ -122,7 +140,7 @@ class GlobalQueue final : public Scheduler {
   GList queue_;
   std::uint64_t longest_ = 0;  // guarded by lock_
   std::atomic<std::uint64_t> length_{0};
-  std::atomic<bool> waking_{false};  // a woken P has not yet looked
+  std::atomic<Waking> waking_{Waking::kNo};
   std::atomic<std::uint64_t> wakes_{0};
 };
 

@@ -5,9 +5,9 @@
 //             and consumer share a warm cache, and no lock is taken while a P has work of its own. Whoever runs dry
 //             looks at the global queue and then takes half of another P's ring, victims in random order.
 // Structure.  queues_[p]: a ring of slots with head (owner and thieves, compare-exchange) and tail (owner only);
-//             runnext, taken by exchange. global_ under lock_: overflow, yielded and preempted goroutines, everything
+//             runnext (run_next.h). global_ under lock_: overflow, yielded and preempted goroutines, everything
 //             from outside.
-// Threads.    enqueue, pick_local, pick_next, on_woken for p: its owner. grab() on p's queue: any thief.
+// Threads.    enqueue, pick_local, pick_next, on_woken for p: its owner. Queue::steal_from() p's queue: any thief.
 // Invariants. G1  tail - head <= slots; slots in [head, tail) hold queued Gs, each once.
 //             G2  Spinning Ms are counted in spinning_ exactly; a spinning P has its flag up.
 //             G3  If anything is queued, an M is spinning, or every P is busy, or a wake is under way (submit
@@ -17,7 +17,8 @@
 //             slice, so that a pair that readies each other cannot starve the ring. runnext is stolen only in the last
 //             pass. At most half of the busy Ps spin.
 // Rejected.   Waking at every submit: see global_queue.cc. Stealing single goroutines: a thief comes back at once.
-// Cost.       pick: a compare-exchange on a line nobody else wants; enqueue: a store. No lock, no shared write.
+// Cost.       runnext: a few plain loads and stores on either side, no fence (run_next.h, option `fences`); ring: a store
+//             to put, a compare-exchange on a line nobody else wants to take. No lock, no shared write.
 // Weak spot.  Fairness is per P only; a long ring is drained first in, first out, so fork-join trees grow
 //             breadth-first.
 // Source.     Go's runtime/proc.go (findRunnable, runqput, runqgrab, wakep, resetspinning); Vyukov, "Scalable Go
@@ -28,17 +29,22 @@
 #include <numeric>
 
 #include "base/lock.h"
-#include "base/random.h"
+#include "base/os/fence.h"
+#include "interfaces/current.h"
+#include "interfaces/mutant.h"
 #include "interfaces/registry.h"
 #include "interfaces/scheduler.h"
 #include "interfaces/world.h"
+#include "schedulers/gmp/queue.h"
 
 namespace gearbox::schedulers {
 namespace {
 
 enum class Slots : std::uint8_t { k16, k64, k256, k1024, k4096 };
-enum class Steal : std::uint8_t { kOne, kHalf, kAll };
+using gmp_parts::Queue;
+using gmp_parts::Steal;
 enum class YieldTo : std::uint8_t { kGlobal, kLocal };
+enum class Fences : std::uint8_t { kAsymmetric, kSymmetric };
 enum class StealRunnext : std::uint8_t { kNever, kLastPass, kAlways };
 
 struct Options {
@@ -51,6 +57,7 @@ struct Options {
   std::uint64_t global_tick = 61;
   std::uint64_t spinning_pct = 50;
   YieldTo yield_to = YieldTo::kGlobal;
+  Fences fences = Fences::kAsymmetric;
 
   void visit(OptionVisitor& v) {
     v.field("runnext", runnext,
@@ -69,6 +76,9 @@ struct Options {
     v.field(
         "spinning_pct", spinning_pct, {0, 100},
         "At most this share of the busy Ps searches for work at a time, in percent; one always may. 0: nobody steals.");
+    v.field("fences", fences, {"asymmetric", "symmetric"},
+            "Who pays for the order of submitting and parking. asymmetric: a P that parks, and a thief at runnext, "
+            "interrupt the others (membarrier), and submitting takes no fence. symmetric: both sides take one.");
     v.field("yield_to", yield_to, {"global", "local"},
             "Where a goroutine that yields goes: behind all others (Go), or to the tail of its own P's ring.");
   }
@@ -76,24 +86,15 @@ struct Options {
 
 constexpr std::array<std::uint32_t, 5> kSlotCounts = {16, 64, 256, 1024, 4096};
 
-struct alignas(128) Queue {
-  std::atomic<std::uint32_t> head{0};  // next to take; owner and thieves
-  std::atomic<G*> runnext{nullptr};
-  alignas(64) std::atomic<std::uint32_t> tail{0};  // next free; owner writes
-  std::uint32_t tick = 0;                          // owner only, as all below
-  bool spinning = false;
-  Random random{0};
-  std::uint64_t steals = 0, stolen = 0, failed_searches = 0, overflows = 0, runnext_hits = 0;
-  std::unique_ptr<std::atomic<G*>[]> slots;
-};
-
 class Gmp final : public Scheduler {
  public:
+  static Result<std::unique_ptr<Scheduler>> create(World& world, const Options& options) {
+    if (options.fences == Fences::kAsymmetric && !os::has_heavy_fence())
+      return os_error("gmp:fences=asymmetric needs membarrier(2); fences=symmetric works without", errno);
+    return std::unique_ptr<Scheduler>(std::make_unique<Gmp>(world, options));
+  }
   Gmp(World& world, const Options& options)
-      : world_(world),
-        options_(options),
-        slots_(kSlotCounts[static_cast<std::size_t>(options.queue_slots)]),
-        mask_(slots_ - 1) {}
+      : world_(world), options_(options), slots_(kSlotCounts[static_cast<std::size_t>(options.queue_slots)]) {}
 
   void enqueue(G* g, PId p, Why why) override {
     const bool local = p != kNoP && (why == Why::kSpawned || why == Why::kReadied ||
@@ -101,20 +102,19 @@ class Gmp final : public Scheduler {
     if (local) [[likely]] {
       Queue& q = *queues_[p];
       if (options_.runnext && why != Why::kYielded) {
-        G* kicked_out = q.runnext.exchange(g, std::memory_order_acq_rel);
-        if (kicked_out != nullptr) put(q, kicked_out);
+        if (G* kicked_out = q.runnext.put(g)) put(q, kicked_out);
       } else {
         put(q, g);
       }
-      if (why == Why::kYielded) return;  // it only changed places
     } else {
       put_global(g);
-      if (why == Why::kYielded && global_length_.load(std::memory_order_relaxed) == 1) return;
     }
-    // partner: give_up(). What was published above must be visible before wake() looks for idle Ps. A read-modify-write
-    // instead of a fence: TSan knows it.
-    if (world_.idle_p_count() != 0) [[unlikely]] {
-      spinning_.fetch_add(0, std::memory_order_seq_cst);
+    // A yielded G on an M that runs nothing else: that M is on its way to look for it.
+    if (why == Why::kYielded && current_g() == nullptr) return;
+    // What was published above must be visible before the look at idle_p_count(): a plain store may still be on its way
+    // when the look is made, and a P that parks meanwhile would see neither G nor wake. partner: give_up()
+    fence_at_submit();
+    if (world_.idle_p_count() != 0 && !GEARBOX_MUTANT(kNoWakeAtEnqueue)) [[unlikely]] {
       wake();
     }
   }
@@ -126,47 +126,35 @@ class Gmp final : public Scheduler {
     } else {
       Guard<SpinLock> hold(lock_);
       global_.append(list);
-      global_length_.store(global_.size(), std::memory_order_seq_cst);
+      global_length_.store(global_.size(), std::memory_order_relaxed);
     }
-    spinning_.fetch_add(0, std::memory_order_seq_cst);  // partner: give_up()
+    fence_at_submit();
     wake();
   }
 
+  // A searcher's first G comes from pick_next(): whoever finds it may have to wake the next searcher.
   G* pick_local(PId p, bool& inherit_slice) override {
     Queue& q = *queues_[p];
-    G* g = nullptr;
-    if (options_.global_tick != 0 && ++q.tick >= options_.global_tick) [[unlikely]] {
-      q.tick = 0;
-      g = take_global(q, 1);
-    }
-    if (g == nullptr && q.runnext.load(std::memory_order_relaxed) != nullptr) {
-      g = q.runnext.exchange(nullptr, std::memory_order_acquire);
-      if (g != nullptr) {
-        inherit_slice = options_.inherit_slice;
-        ++q.runnext_hits;
-      }
-    }
-    if (g == nullptr) g = pop(q);
-    if (g == nullptr && global_length_.load(std::memory_order_relaxed) != 0) g = take_global(q, 0);
-    if (g != nullptr && q.spinning) [[unlikely]]
-      stop_spinning(q);
-    return g;
+    if (q.spinning) [[unlikely]]
+      return nullptr;
+    return take_local(q, inherit_slice);
   }
 
   G* pick_next(PId p, bool& inherit_slice) override {
     Queue& q = *queues_[p];
     for (;;) {
-      if (G* g = pick_local(p, inherit_slice)) return g;
-      if (options_.spinning_pct != 0 && (q.spinning || may_spin())) {
+      G* g = take_local(q, inherit_slice);
+      if (g == nullptr && options_.spinning_pct != 0 && (q.spinning || may_spin())) {
         if (!q.spinning) {
           q.spinning = true;
           spinning_.fetch_add(1, std::memory_order_seq_cst);
         }
-        if (G* g = search(p)) {
-          stop_spinning(q);
-          return g;
-        }
-        ++q.failed_searches;
+        g = search(p);
+        if (g == nullptr) ++q.failed_searches;
+      }
+      if (g != nullptr) {
+        if (q.spinning) stop_spinning(q);
+        return g;
       }
       if (!give_up(p, q)) return nullptr;
     }
@@ -184,17 +172,16 @@ class Gmp final : public Scheduler {
 
   void p_added(PId p) override {
     if (queues_[p] == nullptr) {
-      queues_[p] = std::make_unique<Queue>();
-      queues_[p]->slots = std::make_unique<std::atomic<G*>[]>(slots_);
-      queues_[p]->random = Random(world_.config().seed * 7919 + p);
+      queues_[p] = std::make_unique<Queue>(slots_, world_.config().seed * 7919 + p);
+      queues_[p]->runnext.configure(options_.fences == Fences::kAsymmetric);
     }
     if (queue_count() <= p) queue_count_.store(p + 1, std::memory_order_release);  // partner: queue_count()
   }
 
   void p_removed(PId p) override {
     Queue& q = *queues_[p];
-    if (G* g = q.runnext.exchange(nullptr, std::memory_order_acq_rel)) put_global(g);
-    while (G* g = pop(q)) put_global(g);
+    if (G* g = q.runnext.take()) put_global(g);
+    while (G* g = q.pop()) put_global(g);
     if (q.spinning) {
       q.spinning = false;
       spinning_.fetch_sub(1, std::memory_order_seq_cst);
@@ -233,33 +220,51 @@ class Gmp final : public Scheduler {
       const std::uint32_t head = q.head.load(), tail = q.tail.load();
       GEARBOX_REQUIRE(tail - head <= slots_, "G1: ring of P {} from {} to {}", p, head, tail);
       for (std::uint32_t i = head; i != tail; ++i) {
-        const G* g = q.slots[i & mask_].load();
+        const G* g = q.at(i);
         GEARBOX_REQUIRE(g != nullptr && g->status.load() == GStatus::kRunnable,
-                        "G1: slot {} of P {} holds what is not runnable", i & mask_, p);
+                        "G1: slot {} of P {} holds what is not runnable", i & q.mask, p);
       }
+      const G* next = q.runnext.look();
+      GEARBOX_REQUIRE(next == nullptr || next->status.load() == GStatus::kRunnable, "G1: runnext {} is not runnable",
+                      p);
       flags += q.spinning ? 1 : 0;
     }
-    GEARBOX_REQUIRE(flags <= spinning_.load(), "G2: {} Ps spin, {} are counted", flags, spinning_.load());
+    Guard<SpinLock> hold(lock_);  // whoever has no P is not stopped with the world, and may enqueue
+    GEARBOX_REQUIRE(global_length_.load() == global_.size(), "G1: {} counted, {} in the global queue",
+                    global_length_.load(), global_.size());
+    for (const G* g = global_.front(); g != nullptr; g = g->next)
+      GEARBOX_REQUIRE(g->status.load() == GStatus::kRunnable, "G1: the global queue holds what is not runnable");
+    GEARBOX_REQUIRE(flags <= (spinning_.load() & kSpinners), "G2: {} Ps spin, counted {:x}", flags, spinning_.load());
   }
 
  private:
   PId queue_count() const { return queue_count_.load(std::memory_order_acquire); }  // partner: p_added()
 
   static bool is_empty(const Queue& q) {
-    return q.head.load(std::memory_order_seq_cst) == q.tail.load(std::memory_order_seq_cst) &&
-           q.runnext.load(std::memory_order_seq_cst) == nullptr;
+    return q.ring_is_empty() && q.runnext.look(std::memory_order_seq_cst) == nullptr;
   }
 
-  // ---- the ring. Owner side.
-  void put(Queue& q, G* g) {
-    const std::uint32_t tail = q.tail.load(std::memory_order_relaxed);
-    const std::uint32_t head = q.head.load(std::memory_order_acquire);  // partner: thieves' and pop's compare-exchange
-    if (tail - head < slots_) [[likely]] {
-      q.slots[tail & mask_].store(g, std::memory_order_relaxed);
-      q.tail.store(tail + 1, std::memory_order_release);  // partner: grab()
-      return;
+  G* take_local(Queue& q, bool& inherit_slice) {
+    G* g = nullptr;
+    if (options_.global_tick != 0 && ++q.tick >= options_.global_tick) [[unlikely]] {
+      q.tick = 0;
+      g = take_global(q, 1);
     }
-    overflow(q, g);
+    if (g == nullptr) {
+      g = q.runnext.take();
+      if (g != nullptr) {
+        inherit_slice = options_.inherit_slice;
+        ++q.runnext_hits;
+      }
+    }
+    if (g == nullptr) g = q.pop();
+    if (g == nullptr && global_length_.load(std::memory_order_relaxed) != 0) g = take_global(q, 0);
+    return g;
+  }
+
+  // ---- the ring
+  void put(Queue& q, G* g) {
+    if (!q.try_put(g)) overflow(q, g);
   }
 
   // Moves half of the ring and g to the global queue. If thieves were faster there is room again.
@@ -276,55 +281,12 @@ class Gmp final : public Scheduler {
     }
     ++q.overflows;
     GList list;
-    for (std::uint32_t i = 0; i < half; ++i)
-      list.push_back(
-          q.slots[(head + i) & mask_].load(std::memory_order_relaxed));  // ours alone now; only the owner reuses slots
-    list.push_back(g);
+    for (std::uint32_t i = 0; i < half; ++i)  // ours alone now; only the owner reuses slots
+      list.push_back(q.at(head + i));
+    if (!GEARBOX_MUTANT(kOverflowLosesOne)) list.push_back(g);
     Guard<SpinLock> hold(lock_);
     global_.append(list);
     global_length_.store(global_.size(), std::memory_order_seq_cst);
-  }
-
-  G* pop(Queue& q) {
-    std::uint32_t head = q.head.load(std::memory_order_acquire);
-    for (;;) {
-      if (head == q.tail.load(std::memory_order_relaxed)) return nullptr;
-      G* g = q.slots[head & mask_].load(std::memory_order_relaxed);
-      if (q.head.compare_exchange_weak(head, head + 1, std::memory_order_acq_rel, std::memory_order_acquire)) return g;
-    }
-  }
-
-  // ---- the ring. Thief side: moves Gs of `from` into `to` (which the caller owns and which is empty) and returns one
-  // of them.
-  G* grab(Queue& from, Queue& to, bool take_runnext) {
-    for (;;) {
-      std::uint32_t head = from.head.load(std::memory_order_acquire);
-      const std::uint32_t tail = from.tail.load(std::memory_order_acquire);  // partner: put()
-      const std::uint32_t size = tail - head;
-      if (size > slots_) continue;  // head and tail were read apart
-      std::uint32_t n = size - size / 2;
-      if (options_.steal == Steal::kOne) n = std::min(size, 1u);
-      if (options_.steal == Steal::kAll) n = size;
-      if (n == 0) {
-        if (!take_runnext || from.runnext.load(std::memory_order_relaxed) == nullptr) return nullptr;
-        G* g = from.runnext.exchange(nullptr, std::memory_order_acquire);
-        if (g != nullptr) {
-          ++to.steals;
-          ++to.stolen;
-        }
-        return g;
-      }
-      const std::uint32_t base = to.tail.load(std::memory_order_relaxed);
-      for (std::uint32_t i = 0; i < n; ++i)
-        to.slots[(base + i) & mask_].store(from.slots[(head + i) & mask_].load(std::memory_order_relaxed),
-                                           std::memory_order_relaxed);
-      if (!from.head.compare_exchange_strong(head, head + n, std::memory_order_acq_rel)) continue;
-      ++to.steals;
-      to.stolen += n;
-      G* g = to.slots[(base + n - 1) & mask_].load(std::memory_order_relaxed);
-      if (n > 1) to.tail.store(base + n - 1, std::memory_order_release);
-      return g;
-    }
   }
 
   G* search(PId p) {
@@ -340,7 +302,7 @@ class Gmp final : public Scheduler {
       while (std::gcd(step, n) != 1) step = step % n + 1;
       for (PId i = 0; i < n; ++i, at = (at + step) % n)
         if (at != p)
-          if (G* g = grab(*queues_[at], mine, take_runnext)) return g;
+          if (G* g = mine.steal_from(*queues_[at], options_.steal, take_runnext)) return g;
       if (global_length_.load(std::memory_order_relaxed) != 0)
         if (G* g = take_global(mine, 0)) return g;
     }
@@ -351,7 +313,7 @@ class Gmp final : public Scheduler {
   void put_global(G* g) {
     Guard<SpinLock> hold(lock_);
     global_.push_back(g);
-    global_length_.store(global_.size(), std::memory_order_seq_cst);
+    global_length_.store(global_.size(), std::memory_order_relaxed);
   }
 
   // One G, and a fair share of the rest into q (max 0), or just one (max 1).
@@ -360,52 +322,74 @@ class Gmp final : public Scheduler {
     Guard<SpinLock> hold(lock_);
     G* first = global_.pop_front();
     if (first == nullptr) return nullptr;
-    std::uint64_t share = max == 1 ? 1 : std::min<std::uint64_t>(global_.size() / world_.p_count() + 1, slots_ / 2);
-    const std::uint32_t room =
-        slots_ - (q.tail.load(std::memory_order_relaxed) - q.head.load(std::memory_order_acquire));
-    for (share = std::min<std::uint64_t>(share, room + 1); share > 1; --share) {
-      G* g = global_.pop_front();
-      if (g == nullptr) break;
-      put(q, g);
+    if (max != 1 && !global_.empty()) {
+      const std::uint32_t room =
+          slots_ - (q.tail.load(std::memory_order_relaxed) - q.head.load(std::memory_order_acquire));
+      const std::uint64_t share = std::min<std::uint64_t>(global_.size() / world_.p_count() + 1, slots_ / 2);
+      for (std::uint64_t left = std::min<std::uint64_t>(share, room + 1); left > 1; --left) {
+        G* g = global_.pop_front();
+        if (g == nullptr) break;
+        put(q, g);
+      }
     }
-    global_length_.store(global_.size(), std::memory_order_seq_cst);
+    global_length_.store(global_.size(), std::memory_order_relaxed);
     return first;
   }
 
   // ---- waking and spinning
+
+  // Between publishing a G and looking whether anybody must be woken. partner: give_up()
+  void fence_at_submit() const {
+    if (options_.fences == Fences::kAsymmetric)
+      os::light_fence();
+    else
+      std::atomic_thread_fence(std::memory_order_seq_cst);
+  }
+
   bool may_spin() const {
-    const std::uint32_t spinning = spinning_.load(std::memory_order_relaxed);
-    if (options_.spinning_pct == 0) return false;
+    const std::uint32_t spinning = spinning_.load(std::memory_order_relaxed) & kSpinners;
     const std::uint32_t busy = world_.p_count() - world_.idle_p_count();
     return spinning == 0 || spinning * 100 < busy * options_.spinning_pct;
   }
 
+  // True if somebody is counted, to whom the work is left. The count may stand for a wake under way, which fails if no P
+  // is idle at that moment; then a P that parked after that, and before the work came, has nobody. So the count is
+  // marked, and a wake that fails under the mark tries again.
+  bool leave_to_spinner() {
+    std::uint32_t seen = spinning_.load(std::memory_order_seq_cst);
+    while ((seen & kSpinners) != 0)
+      if ((seen & kWorkLeft) != 0 || spinning_.compare_exchange_weak(seen, seen | kWorkLeft, std::memory_order_seq_cst))
+        return true;
+    return false;
+  }
+
   void wake() {
-    if (world_.idle_p_count() == 0) return;
-    std::uint32_t none = 0;
-    if (spinning_.load(std::memory_order_seq_cst) != 0 ||
-        !spinning_.compare_exchange_strong(none, 1, std::memory_order_seq_cst))
-      return;
+    while (world_.idle_p_count() != 0 && !leave_to_spinner()) {
+      std::uint32_t none = spinning_.load(std::memory_order_relaxed) & kWorkLeft;
+      if (spinning_.compare_exchange_strong(none, 1, std::memory_order_seq_cst) && try_to_wake()) return;
+    }
+  }
+
+  // The caller has counted a spinner. False, with the count taken back, if nobody was idle after all and work was left.
+  bool try_to_wake() {
     wake_credits_.fetch_add(1, std::memory_order_acq_rel);
     if (world_.wake_one_parked_p()) {
       wakes_.fetch_add(1, std::memory_order_relaxed);
-      return;
+      return true;
     }
-    // Nobody was idle after all. The credit may have been used up by an M that somebody else woke; then that one is
-    // counted by it.
     std::uint32_t credits = wake_credits_.load(std::memory_order_acquire);
-    while (credits > 0) {
-      if (wake_credits_.compare_exchange_weak(credits, credits - 1, std::memory_order_acq_rel)) {
-        spinning_.fetch_sub(1, std::memory_order_seq_cst);
-        return;
-      }
-    }
+    while (credits > 0)
+      if (wake_credits_.compare_exchange_weak(credits, credits - 1, std::memory_order_acq_rel))
+        return (spinning_.fetch_sub(1, std::memory_order_seq_cst) & kWorkLeft) == 0 ||
+               GEARBOX_MUTANT(kFailedWakeForgets);
+    return true;  // an M that somebody else woke has used the credit up: it searches, and is what was counted
   }
 
   // Work was found: the last spinner that stops has another P woken, in case there is more (G3).
   [[gnu::noinline]] void stop_spinning(Queue& q) {
     q.spinning = false;
-    if (spinning_.fetch_sub(1, std::memory_order_seq_cst) == 1) wake();
+    if ((spinning_.fetch_sub(1, std::memory_order_seq_cst) & kSpinners) == 1 && !GEARBOX_MUTANT(kLastSpinnerIsSilent))
+      wake();
   }
 
   // Gives p up. True if it was taken back because something turned up.
@@ -414,20 +398,48 @@ class Gmp final : public Scheduler {
     q.spinning = false;  // before p can belong to another M
     world_.prepare_to_park(p);
     if (was_spinning) spinning_.fetch_sub(1, std::memory_order_seq_cst);
-    spinning_.fetch_add(0, std::memory_order_seq_cst);  // partner: enqueue(), after it published
-    if (!has_runnable()) return false;
-    // If cancel_park says no, another M was given p meanwhile and will search.
-    return world_.cancel_park(p);
+    // partner: fence_at_submit()
+    if (options_.fences == Fences::kAsymmetric)
+      os::heavy_fence();
+    else
+      std::atomic_thread_fence(std::memory_order_seq_cst);
+    if (GEARBOX_MUTANT(kNoSecondLook) || !may_find_work()) return false;
+    // One that may not search takes what is in the global queue, and leaves the rest to those that search.
+    if (!was_spinning && global_length_.load(std::memory_order_seq_cst) == 0 && leave_to_spinner()) return false;
+    if (!world_.cancel_park(p)) {
+      wake();  // another M has p, and need not search: whoever left work to this one gets another
+      return false;
+    }
+    // A spinner again: work may have been left to it, so when it finds something it must pass on that there is more.
+    q.spinning = was_spinning && !GEARBOX_MUTANT(kSpinnerForgetsCount);
+    if (q.spinning) spinning_.fetch_add(1, std::memory_order_seq_cst);
+    return true;
+  }
+
+  // Would a search find anything? has_runnable() asks more: what thieves may not take would keep one awake for nothing,
+  // for as long as its owner is busy.
+  bool may_find_work() const {
+    if (global_length_.load(std::memory_order_seq_cst) != 0) return true;
+    if (options_.spinning_pct == 0) return false;
+    for (PId i = 0; i < queue_count(); ++i) {
+      const Queue& q = *queues_[i];
+      if (!q.ring_is_empty()) return true;
+      if (options_.steal_runnext != StealRunnext::kNever && q.runnext.look(std::memory_order_seq_cst) != nullptr)
+        return true;
+    }
+    return false;
   }
 
   World& world_;
   const Options options_;
-  const std::uint32_t slots_, mask_;
+  const std::uint32_t slots_;
   std::array<std::unique_ptr<Queue>, kMaxPs> queues_;
   std::atomic<PId> queue_count_{0};  // grows only while the world is stopped; has_runnable() may look even then
+  static constexpr std::uint32_t kWorkLeft = 1u << 31, kSpinners = kWorkLeft - 1;
+  // kSpinners: how many, wakes under way too; kWorkLeft: see leave_to_spinner().
   alignas(64) std::atomic<std::uint32_t> spinning_{0};
   std::atomic<std::uint32_t> wake_credits_{0};
-  alignas(64) SpinLock lock_;
+  alignas(64) mutable SpinLock lock_;
   GList global_;  // guarded by lock_
   std::atomic<std::uint64_t> global_length_{0};
   std::atomic<std::uint64_t> wakes_{0};

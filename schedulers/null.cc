@@ -4,9 +4,11 @@
 //             (poller, foreign threads) go through a locked side entrance that the owner looks at when its list is dry.
 // Structure.  list_: the owner's. outside_ under lock_.
 // Invariants. N1  list_ is touched by the owner of P 0 only.
-// Cost.       Two stores and a load a switch, plus the virtual calls: what every other scheduler pays at least.
+//             N2  The counts equal the sizes of the lists.
+// Cost.       Three stores and a load a switch, plus the virtual calls: what every other scheduler pays at least.
 // Weak spot.  One P.
 #include "base/lock.h"
+#include "interfaces/mutant.h"
 #include "interfaces/registry.h"
 #include "interfaces/scheduler.h"
 #include "interfaces/world.h"
@@ -21,6 +23,7 @@ class Null final : public Scheduler {
   void enqueue(G* g, PId p, Why) override {
     if (p != kNoP) [[likely]] {
       list_.push_back(g);
+      list_length_.store(list_.size(), std::memory_order_relaxed);
       return;
     }
     {
@@ -29,7 +32,7 @@ class Null final : public Scheduler {
       outside_count_.store(outside_.size(),
                            std::memory_order_seq_cst);  // partner: pick_next(), the look after prepare_to_park
     }
-    world_.wake_one_parked_p();
+    if (!GEARBOX_MUTANT(kNoWakeAtEnqueue)) world_.wake_one_parked_p();
   }
 
   G* pick_local(PId, bool&) override {
@@ -38,24 +41,41 @@ class Null final : public Scheduler {
       list_.append(outside_);
       outside_count_.store(0, std::memory_order_relaxed);
     }
-    return list_.pop_front();
+    G* g = list_.pop_front();
+    list_length_.store(list_.size(), std::memory_order_relaxed);
+    return g;
   }
 
   G* pick_next(PId p, bool& inherit_slice) override {
     for (;;) {
       if (G* g = pick_local(p, inherit_slice)) return g;
       world_.prepare_to_park(p);
-      if (outside_count_.load(std::memory_order_seq_cst) == 0 || !world_.cancel_park(p)) return nullptr;
+      if (GEARBOX_MUTANT(kNoSecondLook) || outside_count_.load(std::memory_order_seq_cst) == 0 ||
+          !world_.cancel_park(p))
+        return nullptr;
     }
   }
 
   void p_added(PId) override {}
   void p_removed(PId) override {}
-  bool has_runnable() const override { return !list_.empty() || outside_count_.load(std::memory_order_seq_cst) != 0; }
+  bool has_runnable() const override {
+    return list_length_.load(std::memory_order_relaxed) != 0 || outside_count_.load(std::memory_order_seq_cst) != 0;
+  }
+
+  void check() const override {
+    GEARBOX_REQUIRE(list_length_.load() == list_.size() && outside_count_.load() == outside_.size(),
+                    "N2: {} and {} counted, {} and {} queued", list_length_.load(), outside_count_.load(), list_.size(),
+                    outside_.size());
+    for (const GList* list : {&list_, &outside_})
+      for (const G* g = list->front(); g != nullptr; g = g->next)
+        GEARBOX_REQUIRE(g->status.load() == GStatus::kRunnable, "goroutine {} is queued with status {}", g->id,
+                        static_cast<int>(g->status.load()));
+  }
 
  private:
   World& world_;
   GList list_;
+  std::atomic<std::uint64_t> list_length_{0};  // for has_runnable(), from any thread; the owner writes
   SpinLock lock_;
   GList outside_;
   std::atomic<std::uint64_t> outside_count_{0};

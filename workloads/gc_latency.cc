@@ -14,18 +14,29 @@ struct Params {
   std::uint64_t message_bytes = 1024;
   std::uint64_t warmup = 1'000'000;
   std::uint64_t pushes = 5'000'000;
+  std::uint64_t goroutines = 0;
 
   void visit(OptionVisitor& v) {
     v.field("ring", ring, {1, 10'000'000}, "Messages alive at a time.");
     v.field("message_bytes", message_bytes, {16, 65536}, "Bytes of a message, all written.");
     v.field("warmup", warmup, {0, 1'000'000'000}, "Pushes before the timed ones.");
     v.field("pushes", pushes, {1, 1'000'000'000}, "Timed pushes.");
+    v.field("goroutines", goroutines, {0, 1'000'000},
+            "Goroutines that wait meanwhile: stacks for the collector to scan, and for a stop to count.");
   }
 };
 
 void run(const Params& params, Report& report) {
   const Root<Ref<char>> ring(make_array<Ref<char>>(params.ring).data());
   Histogram latency;
+  const auto gate = make_chan<std::uint64_t>();
+  WaitGroup waiting;
+  waiting.add(static_cast<std::int64_t>(params.goroutines));
+  for (std::uint64_t i = 0; i < params.goroutines; ++i)
+    go([&waiting, gate] {
+      gate.recv();
+      waiting.done();
+    });
   const auto push = [&](std::uint64_t i) {
     char* message = make_bytes(params.message_bytes);
     std::memset(message, static_cast<int>(i & 0xff), params.message_bytes);
@@ -41,6 +52,8 @@ void run(const Params& params, Report& report) {
     last = now;
   }
   const std::int64_t elapsed = last - began;
+  gate.close();
+  waiting.wait();
 
   // Every message that should be alive still holds what was written into all of it.
   const std::uint64_t end = params.warmup + params.pushes;

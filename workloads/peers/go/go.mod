@@ -1,0 +1,3 @@
+module gearbox-peer
+
+go 1.19

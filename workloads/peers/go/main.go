@@ -1,0 +1,118 @@
+// The same programs in Go: what Gearbox's workloads and microbenchmarks are compared with, shape for shape.
+//
+//	gearbox-peer list                        the names
+//	gearbox-peer <name> [-procs N] [-set key=value]...
+//
+// Prints one JSON object: {"name", "values": {metric: number}, "ok", "go"}. A workload checks its own answer as its
+// counterpart does; a wrong one is ok=false and exit code 1. Nothing here is tuned: it is what a Go programmer writes.
+package main
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"runtime"
+	"sort"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+type params map[string]uint64
+
+// A benchmark: nanoseconds for each item. items: how many one iteration stands for.
+type bench struct {
+	items uint64
+	run   func(b *testing.B)
+}
+
+// A workload: its own values, and whether its answer was right.
+type workload struct {
+	defaults params
+	run      func(p params) (map[string]float64, error)
+}
+
+type settings struct{ values params }
+
+func (s *settings) String() string { return "" }
+func (s *settings) Set(text string) error {
+	key, value, found := strings.Cut(text, "=")
+	number, err := strconv.ParseUint(value, 10, 64)
+	if !found || err != nil {
+		return fmt.Errorf("want key=number, got %q", text)
+	}
+	s.values[key] = number
+	return nil
+}
+
+func names() []string {
+	var all []string
+	for name := range benches {
+		all = append(all, name)
+	}
+	for name := range workloads {
+		all = append(all, name)
+	}
+	sort.Strings(all)
+	return all
+}
+
+func fail(format string, arguments ...any) {
+	fmt.Fprintf(os.Stderr, "gearbox-peer: "+format+"\n", arguments...)
+	os.Exit(2)
+}
+
+func main() {
+	testing.Init()
+	if len(os.Args) < 2 {
+		fail("which one? %s", strings.Join(names(), " "))
+	}
+	name := os.Args[1]
+	if name == "list" {
+		fmt.Println(strings.Join(names(), "\n"))
+		return
+	}
+	set := settings{params{}}
+	flags := flag.NewFlagSet(name, flag.ExitOnError)
+	procs := flags.Int("procs", 0, "GOMAXPROCS; 0: one for each processor")
+	flags.Var(&set, "set", "key=value, a parameter of the workload")
+	flags.Parse(os.Args[2:])
+	if *procs > 0 {
+		runtime.GOMAXPROCS(*procs)
+	}
+	values := map[string]float64{}
+	var failure error
+	if b, ok := benches[name]; ok {
+		result := testing.Benchmark(b.run)
+		values["ns"] = float64(result.T.Nanoseconds()) / float64(result.N) / float64(b.items)
+	} else if w, ok := workloads[name]; ok {
+		p := params{}
+		for key, value := range w.defaults {
+			p[key] = value
+		}
+		for key, value := range set.values {
+			if _, known := p[key]; !known {
+				fail("%s has no parameter %q", name, key)
+			}
+			p[key] = value
+		}
+		values, failure = w.run(p)
+	} else {
+		fail("there is no %q; there is %s", name, strings.Join(names(), " "))
+	}
+	if values != nil {
+		var usage syscall.Rusage
+		syscall.Getrusage(syscall.RUSAGE_SELF, &usage)
+		values["rss"] = float64(usage.Maxrss) * 1024
+	}
+	answer := map[string]any{"name": name, "values": values, "ok": failure == nil, "go": runtime.Version()}
+	if failure != nil {
+		answer["failure"] = failure.Error()
+	}
+	json.NewEncoder(os.Stdout).Encode(answer)
+	if failure != nil {
+		os.Exit(1)
+	}
+}
