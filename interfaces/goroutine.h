@@ -1,7 +1,7 @@
 // G: a goroutine, and what the gears may know of it.
 //
-// A G lives at the top of its own stack and is never freed while the runtime lives, only reused; a pointer to a G is
-// therefore always safe to read. Fields are grouped by who may touch them.
+// A G is never freed while the runtime lives, only reused; a pointer to a G is therefore always safe to read. It has a
+// stack from its first run to its end. Fields are grouped by who may touch them.
 #pragma once
 
 #include <atomic>
@@ -16,7 +16,7 @@ using PId = std::uint32_t;
 inline constexpr PId kNoP = ~PId{0};
 
 enum class GStatus : std::uint8_t {
-  kDead,      // on a free list, stack kept
+  kDead,      // on a free list
   kRunnable,  // in exactly one queue, context saved
   kRunning,   // on an M, context not valid
   kWaiting,   // parked, context saved, in no scheduler queue
@@ -43,7 +43,7 @@ struct alignas(64) G {
   bool system = false;                        // a runtime's own goroutine: not counted, not a reason to stay alive
   const char* wait_reason = "";               // while kWaiting: a constant string for traces ("chan receive")
   std::uint64_t id = 0;                       // unique in the runtime, never reused
-  std::uintptr_t stack_lo = 0, stack_hi = 0;  // usable stack [lo, hi); hi is below the G and its closure's end
+  std::uintptr_t stack_lo = 0, stack_hi = 0;  // usable stack [lo, hi); both 0 until it first runs
 
   // ---- the queue that holds it (a scheduler, a wait list of a poller): one at a time
   G* next = nullptr;
@@ -58,9 +58,8 @@ struct alignas(64) G {
   void* panics = nullptr;                           // innermost panic in flight
   void* defers = nullptr;                           // innermost scope
   void* exception_globals[2] = {nullptr, nullptr};  // __cxa_eh_globals while switched out
-  void* sanitizer_fiber = nullptr;                  // TSan fiber or ASan fake stack
   int saved_errno = 0;
-  std::uint32_t slot = 0;  // its place in the stack slabs
+  std::uint32_t slot = 0;  // its number in the table of goroutines
   std::uint32_t no_preempt = 0;
   bool goexit = false;
   std::uint64_t parent_id = 0;

@@ -225,8 +225,13 @@ RunStats Runtime::run(std::function<void()> main) {
   own.counter("polls", counters_.polls.load(), "Non-blocking looks at the poller.");
   own.counter("poller_sleeps", counters_.poller_sleeps.load(), "Times an idle thread slept in the poller.");
   own.counter("futex_sleeps", counters_.futex_sleeps.load(), "Times an idle thread slept on its futex.");
-  own.counter("goroutines_made", next_id_.load() - 1, "Goroutines started, the runtime's own included.");
-  own.counter("stacks", stacks_.count(), "Goroutine stacks made.");
+  std::uint64_t ids_left = 0;
+  for (const auto& p : ps_)
+    if (p != nullptr) ids_left += p->id_end - p->next_id;
+  own.counter("goroutines_made", next_id_.load() - 1 - ids_left, "Goroutines started, the runtime's own included.");
+  own.counter("goroutines_peak", goroutines_.count(), "Most goroutines that there were at a time, in batches.");
+  own.counter("stacks", stacks_.made(),
+              "Goroutine stacks made: one is needed from a goroutine's first run to its end.");
   stats.guard_kind = stacks_.guard() == Stacks::Guard::kInstall
                          ? "install"
                          : (stacks_.guard() == Stacks::Guard::kMprotect ? "mprotect" : "none");

@@ -41,7 +41,12 @@ namespace gearbox {
 class Runtime;
 
 struct Processor : P {
-  GList free_gs;  // dead Gs with their stacks; owner only
+  // Owner only, up to the blank line.
+  GList free_gs;  // dead
+  StackCache free_stacks;
+  std::uint64_t next_id = 0, id_end = 0;  // ids that goroutines born here get
+
+  std::atomic<std::int64_t> goroutines{0};  // born here less ended here: negative when they move. Owner writes
   TimerHeap timers;
   std::atomic<std::uint32_t> slice_tick{0};  // a new value for each time slice; sysmon reads
   std::atomic<std::uint32_t> syscall_tick{0};
@@ -128,8 +133,8 @@ class Runtime final : public World {
   std::int64_t stop_the_world(const char* why) override;
   void start_the_world() override;
   void ragged_barrier() override;
-  std::size_t g_slots() const override { return stacks_.count(); }
-  G* g_at(std::size_t slot) override { return stacks_.at(static_cast<std::uint32_t>(slot)); }
+  std::size_t g_slots() const override { return goroutines_.count(); }
+  G* g_at(std::size_t slot) override { return goroutines_.at(static_cast<std::uint32_t>(slot)); }
   void visit_stack(G* g, void (*visit)(void*, const std::uintptr_t*, std::size_t), void* context) override;
   std::size_t root_jobs() const override;
   void visit_roots(std::size_t job, void (*visit)(void*, const std::uintptr_t*, std::size_t), void* context) override;
@@ -156,11 +161,10 @@ class Runtime final : public World {
   Stacks& stacks() noexcept { return stacks_; }
   const RuntimeOptions& options() const noexcept { return options_; }
   std::uint32_t lane() const noexcept { return lane_owner_ ? current_m()->id : 0; }
-  std::uint64_t goroutine_count() const noexcept { return user_goroutines_.load(std::memory_order_relaxed); }
-  std::uint64_t next_goroutine_id() noexcept { return next_id_.fetch_add(1, std::memory_order_relaxed); }
+  std::uint64_t goroutine_count() const noexcept;  // the user's; any thread, exact when the world is stopped
+  std::uint64_t next_goroutine_id(Processor* p) noexcept;
   void print_all_goroutines(bool including_running);
   [[noreturn]] void report_deadlock();
-  std::atomic<std::uint64_t> user_goroutines_{0};
   std::atomic<std::uint64_t> io_waiters_{
       0};  // goroutines that wait for I/O, from before they park until they run again
 
@@ -172,6 +176,7 @@ class Runtime final : public World {
   // sched.cc
   void leave(Goroutine* g, Machine* m, Processor* p, bool dies);
   void begin_running(Machine* m, Processor* p, Goroutine* g, bool inherit_slice);
+  void give_stack(Goroutine* g, Stack stack);
   void arrive();
   void machine_loop(Machine* m);
   void run_goroutine(Machine* m, Processor* p, Goroutine* g, bool inherit_slice);
@@ -210,6 +215,7 @@ class Runtime final : public World {
   WorldConfig config_;
   Heap heap_;
   bool owns_heap_range_ = false;  // false: the allocator keeps it (Allocator::reserve)
+  GoroutineTable goroutines_;
   Stacks stacks_;
   std::unique_ptr<Scheduler> scheduler_;
   std::unique_ptr<Allocator> allocator_;
@@ -247,6 +253,7 @@ class Runtime final : public World {
   GList world_waiters_;
   SpinLock free_lock_;
   GList free_gs_;
+  std::atomic<std::int64_t> goroutines_elsewhere_{0};  // as Processor::goroutines, born without a P
 
   std::atomic<std::uint32_t> sysmon_word_{0};
   std::atomic<bool> sysmon_sleeps_{false};

@@ -24,6 +24,7 @@ namespace {
 constexpr std::uint32_t kLookAroundMask = 63;
 constexpr std::uint32_t kPollBudget = 128;
 constexpr std::uint64_t kFreeGsPerP = 64;
+constexpr std::uint64_t kIdsPerP = 16;
 
 void set_runnable(GList& list) {
   for (G* g = list.front(); g != nullptr; g = g->next) g->status.store(GStatus::kRunnable, std::memory_order_relaxed);
@@ -38,8 +39,9 @@ void set_runnable(GList& list) {
   if (p != nullptr && p->attention.load(std::memory_order_relaxed) == 0 &&
       (++p->schedule_tick & kLookAroundMask) != 0 && g->locked_m == nullptr) [[likely]] {
     next = static_cast<Goroutine*>(scheduler_->pick_local(p->id, inherit_slice));
-    if (next != nullptr && next->locked_m != nullptr) [[unlikely]] {
-      m->held = next;  // it belongs to another thread: the loop hands it over
+    if (next != nullptr && (next->locked_m != nullptr || (next->stack_hi == 0 && !dies && p->free_stacks.count == 0)))
+        [[unlikely]] {
+      m->held = next;  // it belongs to another thread, or there is a stack to be made: the loop's work
       next = nullptr;
     }
   }
@@ -48,6 +50,16 @@ void set_runnable(GList& list) {
   g->exception_globals[1] = m->exception_globals[1];
   if (next != nullptr) {
     begin_running(m, p, next, inherit_slice);
+    if (next->stack_hi == 0) {
+      if (dies) {
+        // Nothing on this stack is needed behind the switch, so the next one begins at its top, where the pages are warm.
+        const Stack mine{g->stack_lo, g->stack_hi};
+        g->stack_lo = g->stack_hi = 0;
+        give_stack(next, mine);
+      } else {
+        give_stack(next, p->free_stacks.stacks[--p->free_stacks.count]);
+      }
+    }
     switch_stacks(&g->context, &next->context, &g->identity, &next->identity, dies);
   } else {
     set_current_g(nullptr);
@@ -79,6 +91,21 @@ inline void Runtime::begin_running(Machine* m, Processor* p, Goroutine* g, bool 
   g->m = m;
   m->current = g;
   set_current_g(g);
+}
+
+// For g's first run (K3).
+inline void Runtime::give_stack(Goroutine* g, Stack stack) {
+  g->stack_lo = stack.lo;
+  g->stack_hi = stack.hi;
+#if GEARBOX_ASAN
+  g->identity.asan_bottom = reinterpret_cast<const void*>(stack.lo);
+  g->identity.asan_bytes = stack.hi - stack.lo;
+  __asan_unpoison_memory_region(reinterpret_cast<const void*>(stack.lo), stack.hi - stack.lo);
+#endif
+  // A called function finds its return address 8 below a multiple of 16; here it is null: the end for every unwinder.
+  auto* top = reinterpret_cast<std::uintptr_t*>((stack.hi & ~std::uintptr_t{15}) - 8);
+  *top = 0;
+  g->context.sp = top;
 }
 
 void Runtime::park(After after, void* argument, const char* why) {
@@ -160,6 +187,22 @@ void Runtime::on_system_stack(void (*f)(void*), void* argument) {
 
 // ---- birth and death
 
+std::uint64_t Runtime::goroutine_count() const noexcept {
+  std::int64_t count = goroutines_elsewhere_.load(std::memory_order_relaxed);
+  for (const auto& p : ps_)
+    if (p != nullptr) count += p->goroutines.load(std::memory_order_relaxed);
+  return count > 0 ? static_cast<std::uint64_t>(count) : 0;
+}
+
+std::uint64_t Runtime::next_goroutine_id(Processor* p) noexcept {
+  if (p == nullptr) return next_id_.fetch_add(1, std::memory_order_relaxed);
+  if (p->next_id == p->id_end) [[unlikely]] {
+    p->next_id = next_id_.fetch_add(kIdsPerP, std::memory_order_relaxed);
+    p->id_end = p->next_id + kIdsPerP;
+  }
+  return p->next_id++;
+}
+
 Goroutine* Runtime::new_goroutine() {
   Processor* p = current_processor();
   G* g = p != nullptr ? p->free_gs.pop_front() : nullptr;
@@ -170,7 +213,7 @@ Goroutine* Runtime::new_goroutine() {
       while (fresh.size() < kFreeGsPerP / 2 && !free_gs_.empty()) fresh.push_back(free_gs_.pop_front());
     }
     if (fresh.empty()) {
-      if (auto grown = stacks_.grow(p != nullptr ? 16 : 1, fresh); !grown)
+      if (auto grown = goroutines_.grow(p != nullptr ? 16 : 1, fresh); !grown)
         fatal_error(fmt::format("cannot create a goroutine: {}", grown.error().message));
     }
     g = fresh.pop_front();
@@ -189,7 +232,8 @@ Goroutine* Runtime::new_goroutine() {
 }
 
 void Runtime::start_goroutine(Goroutine* g, Why why) {
-  g->id = next_goroutine_id();
+  auto* p = current_processor();
+  g->id = next_goroutine_id(p);
   g->policy_words[0] = g->policy_words[1] = 0;
   g->exception_globals[0] = g->exception_globals[1] = nullptr;
   g->saved_errno = 0;
@@ -199,19 +243,18 @@ void Runtime::start_goroutine(Goroutine* g, Why why) {
   g->locked_m = nullptr;
   const G* parent = current_g();
   g->parent_id = parent != nullptr ? parent->id : 0;
-  // A called function finds its return address at an address that is 8 below a multiple of 16; here it is null: the end
-  // for every unwinder.
-  auto* stack =
-      reinterpret_cast<std::uintptr_t*>((reinterpret_cast<std::uintptr_t>(g->closure) & ~std::uintptr_t{15}) - 8);
-  *stack = 0;
-  g->context.sp = stack;
+  g->context.sp = nullptr;  // give_stack()
   g->context.pc = reinterpret_cast<void*>(&Runtime::goroutine_main);
   g->context.bp = nullptr;
-  // Its stack is empty but for the closure, whose words the spawner has shaded: born black.
+  // It has a closure only, whose words the spawner has shaded: born black.
   g->scan.store(ScanState::kScanned, std::memory_order_relaxed);
   g->status.store(GStatus::kRunnable, std::memory_order_relaxed);
-  if (!g->system) user_goroutines_.fetch_add(1, std::memory_order_relaxed);
-  const P* p = current_p();
+  if (!g->system) {
+    if (p != nullptr)
+      p->goroutines.store(p->goroutines.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+    else
+      goroutines_elsewhere_.fetch_add(1, std::memory_order_relaxed);
+  }
   scheduler_->enqueue(g, p != nullptr ? p->id : kNoP, p != nullptr ? why : Why::kInjected);
 }
 
@@ -226,6 +269,11 @@ void Runtime::goroutine_main() {
 void Runtime::recycle(Runtime& runtime, Goroutine* g, void*) {
   g->status.store(GStatus::kDead, std::memory_order_relaxed);
   auto* p = current_processor();
+  if (g->stack_hi != 0) {
+    if (p->free_stacks.count == StackCache::kMost) runtime.stacks_.take_back(p->free_stacks, false);
+    p->free_stacks.stacks[p->free_stacks.count++] = {g->stack_lo, g->stack_hi};
+    g->stack_lo = g->stack_hi = 0;
+  }
   p->free_gs.push_front(g);
   if (p->free_gs.size() > kFreeGsPerP) {
     Guard<SpinLock> hold(runtime.free_lock_);
@@ -236,7 +284,10 @@ void Runtime::recycle(Runtime& runtime, Goroutine* g, void*) {
 void Runtime::exit_goroutine() {
   Goroutine* g = current_goroutine();
   Machine* m = current_machine();
-  if (!g->system) user_goroutines_.fetch_sub(1, std::memory_order_relaxed);
+  if (!g->system) {
+    std::atomic<std::int64_t>& count = current_processor()->goroutines;
+    count.store(count.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);
+  }
   if (g->locked_m != nullptr) {  // the thread serves everybody again
     g->locked_m = nullptr;
     m->locked_g = nullptr;
@@ -308,6 +359,12 @@ void Runtime::run_goroutine(Machine* m, Processor* p, Goroutine* g, bool inherit
   ++p->schedule_tick;
   for (;;) {
     begin_running(m, p, g, inherit_slice);
+    if (g->stack_hi == 0) {
+      if (p->free_stacks.count == 0)
+        if (auto made = stacks_.refill(p->free_stacks); !made)
+          fatal_error(fmt::format("cannot run goroutine {}: {}", g->id, made.error().message));
+      give_stack(g, p->free_stacks.stacks[--p->free_stacks.count]);
+    }
     switch_stacks(&m->context, &g->context, &m->identity, &g->identity, false);
     // Some goroutine of this M, not necessarily g, came here.
     if (auto* call = m->call) {

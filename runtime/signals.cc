@@ -31,7 +31,7 @@ void on_fault(int number, siginfo_t* info, void* raw_context) {
   const auto address = reinterpret_cast<std::uintptr_t>(info->si_addr);
   const G* g = current_g();
   Machine* m = current_machine();
-  const Goroutine* overflowed = m != nullptr ? m->runtime->stacks().guard_hit(address) : nullptr;
+  const G* overflowed = g != nullptr && Stacks::in_guard(*static_cast<const Goroutine*>(g), address) ? g : nullptr;
   if (overflowed != nullptr) {
     say("runtime: goroutine {} stack exceeds {}-byte limit\nfatal error: stack overflow\n\n", overflowed->id,
         m->runtime->stacks().stack_bytes());

@@ -171,6 +171,9 @@ void Runtime::ragged_barrier() {
   auto* goroutine = static_cast<Goroutine*>(g);
   const GStatus status = g->status.load(std::memory_order_acquire);
   if (status == GStatus::kDead) return;
+  if (goroutine->closure_bytes != 0)
+    visit(context, static_cast<const std::uintptr_t*>(g->closure), goroutine->closure_bytes / sizeof(std::uintptr_t));
+  if (g->stack_hi == 0) return;  // it has not run yet
   std::uintptr_t low = reinterpret_cast<std::uintptr_t>(g->context.sp);
   if (status == GStatus::kSyscall) low = GEARBOX_MUTANT(kNoSpillAtSyscall) ? g->stack_hi : goroutine->syscall_sp;
   low = (low - 128) & ~std::uintptr_t{7};  // the red zone
@@ -190,8 +193,8 @@ void Runtime::visit_roots(std::size_t job, void (*visit)(void*, const std::uintp
 }
 
 void Runtime::arm_stack_scan() {
-  const std::uint32_t n = stacks_.count();
-  for (std::uint32_t i = 0; i < n; ++i) stacks_.at(i)->scan.store(ScanState::kUnscanned, std::memory_order_relaxed);
+  const std::uint32_t n = goroutines_.count();
+  for (std::uint32_t i = 0; i < n; ++i) goroutines_.at(i)->scan.store(ScanState::kUnscanned, std::memory_order_relaxed);
   for (PId i = 0; i < p_count(); ++i) ps_[i]->scanning = true;
 }
 
@@ -278,6 +281,7 @@ PId Runtime::set_procs(PId n) {
         Guard<SpinLock> hold(free_lock_);
         free_gs_.append(p->free_gs);
       }
+      stacks_.take_back(p->free_stacks, true);
       // Its M, held at a safepoint, finds itself without a P when the world starts; the goroutine it ran goes back to
       // the queue.
       p->status.store(PStatus::kRemoved, std::memory_order_relaxed);
