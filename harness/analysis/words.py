@@ -174,8 +174,8 @@ def winner(study: Study) -> list[str]:
     if ratio.ratio <= 1:
         return [f"No combination has a higher geometric mean over the workloads than the baseline.{without}"]
     doubt = " Its interval contains 1, so the baseline may be as good." if ratio.low is None or ratio.low <= 1 else ""
-    return [f"Fastest overall among {plural(len(complete) + 1, 'combination')} with a value from every invocation: "
-            f"{run.short(combo)}, ×{ratio.ratio:.3f} {interval(ratio)} of the baseline. "
+    return [f"Fastest overall: {run.short(combo)}, ×{ratio.ratio:.3f} {interval(ratio)} of the baseline, "
+            f"among {plural(len(complete) + 1, 'combination')} with a value from every invocation. "
             f"It was picked because it came out on top, so its figure is somewhat optimistic.{doubt}{without}"]
 
 
