@@ -225,16 +225,55 @@ class FrontDoor(unittest.TestCase):
         done = subprocess.run([SOURCE / ".ci" / "run", "smok"], capture_output=True, text=True, timeout=60)
         self.assertEqual(done.returncode, 2, done)
 
+    def count(self, ctest, python):
+        """Last line, exit code and the rest of `gearbox test` in a tree where ninja, ctest and Python only pretend."""
+        with tempfile.TemporaryDirectory() as folder:
+            root = pathlib.Path(folder)
+            for name in ("build/checked", "tests/analysis", "bin"):
+                (root / name).mkdir(parents=True)
+            shutil.copy(SOURCE / "gearbox", root / "gearbox")
+            for name in ("build/checked/build.ninja", "build/checked/CMakeCache.txt", "tests/analysis/test_x.py"):
+                (root / name).touch()
+            for name, text in (("ninja", "exit 0"), ("ctest", f"cat <<'END'\n{ctest}\nEND"), ("python", python)):
+                (root / "bin" / name).write_text(f"#!/bin/sh\n{text}\n")
+                (root / "bin" / name).chmod(0o755)
+            stamp = subprocess.run(["bash", "-c", "cksum <gearbox; cat /etc/debian_version 2>/dev/null || true"], cwd=root, capture_output=True, text=True).stdout
+            (root / "build" / ".packages").write_text(stamp)
+            done = subprocess.run([root / "gearbox", "test"], capture_output=True, text=True, timeout=60,
+                                  env={**os.environ, "PATH": f"{root}/bin:{os.environ['PATH']}", "GEARBOX_PYTHON": str(root / "bin" / "python")})
+            return done.stdout.splitlines()[-1:], done.returncode, done.stdout + done.stderr
+
+    def test_python_that_dies_is_counted(self):
+        good = "100% tests passed, 0 tests failed out of 3"
+        self.assertEqual(self.count(good, "echo 'Ran 5 tests in 1s' >&2; echo OK >&2")[:2], (["8 passed, 0 failed"], 0))
+        self.assertEqual(self.count(good, "kill -SEGV $$")[:2], (["3 passed, 1 failed"], 1))
+        self.assertEqual(self.count(good, "echo 'Ran 5 tests in 1s'; echo 'FAILED (failures=1, errors=2, skipped=1)'; exit 1")[:2], (["4 passed, 3 failed"], 1))
+
+    def test_a_skipped_test_is_no_passed_one(self):
+        ctest = " 1/3 Test #1: a.b ......   Passed    0.1 sec\n 2/3 Test #2: c.d ......***Skipped   0.1 sec\n100% tests passed, 0 tests failed out of 3"
+        last, code, all_of_it = self.count(ctest, "echo 'Ran 5 tests in 1s'; echo 'OK (skipped=2)'")
+        self.assertEqual((last, code), (["5 passed, 0 failed"], 0))
+        self.assertIn("not run: c.d", all_of_it)
+        self.assertIn("3 were skipped", all_of_it)
+
 
 class Memory(Case):
     def test_the_peak_of_a_cell_is_its_own(self):
-        ballast = bytearray(400 << 20)
+        ballast = bytearray(400 << 20)  # of the process that starts the cell
         for at in range(0, len(ballast), 4096):
             ballast[at] = 1
-        _, out, _ = self.call("run", "ping_pong", "--set", "rounds=500", "--json")
-        record = json.loads(out)
+        spec = self.folder / "spec.json"
+        spec.write_text(json.dumps({"seq": 0, "block": 0, "cell": "x", "workload": "ping_pong", "params": {"rounds": 500}, "procs": 1, "runner": os.getpid(),
+                                    "combo": {"scheduler": "gmp", "allocator": "size_class", "collector": "stw", "poller": "epoll"}}))
+        with open(self.folder / "result.json", "w+") as result:
+            cell = subprocess.Popen([GEARBOX, "cell", spec], close_fds=False,
+                                    preexec_fn=lambda: (os.dup2(result.fileno(), 3), os.set_inheritable(3, True)))
+            _, status, usage = os.wait4(cell.pid, 0)
+            cell.returncode = os.waitstatus_to_exitcode(status)
+            self.assertEqual(cell.returncode, 0)
+            record = json.load(result)
         peak = next(metric["value"] for metric in record["metrics"] if metric["name"] == "peak_rss")
-        self.assertGreater(record["rusage"]["max_rss_bytes"], len(ballast))  # what it would be if rusage were asked
+        self.assertGreater(usage.ru_maxrss * 1024, len(ballast))  # what rusage says of it
         self.assertTrue(1 << 20 < peak < len(ballast), peak)
 
 
