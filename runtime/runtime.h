@@ -109,6 +109,7 @@ class Runtime final : public World {
   void enter_blocking();  // context saved by the caller (save_context)
   void exit_blocking();
   void move_to_blocking_thread();
+  void lock_to_thread();  // lock_os_thread()
   bool blocking_needs_thread() const noexcept { return lane_owner_; }
 
   // ---- World
