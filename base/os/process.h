@@ -41,6 +41,10 @@ void signal_group(pid_t leader, int signal) noexcept;
 // Only the process itself.
 void signal_process(pid_t process, int signal) noexcept;
 
+// Raises this process's soft limit of descriptors to its hard limit, as Go's programs do at their start: the soft one
+// is kept low for the sake of select(), which nothing here uses. Children inherit it. A refusal changes nothing.
+void raise_descriptor_limit() noexcept;
+
 // Makes the kernel kill this process when its parent dies. Returns false when the parent is dead already.
 bool die_with_parent() noexcept;
 
