@@ -121,6 +121,7 @@ Result<Json> run_spec(const std::string& spec_text) {
 }  // namespace
 
 int run_cell_body(const std::string& spec_text, int result_fd) {
+  os::raise_descriptor_limit();  // each connection of a cell may need two
   auto result = run_spec(spec_text);
   if (!result) {  // the parent has checked all this; a spec written by hand gets the same sentence
     fmt::print(stderr, "gearbox cell: {}\n", result.error().message);

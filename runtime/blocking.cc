@@ -2,6 +2,9 @@
 //
 //   S3  The P of a goroutine in a call is in status kSyscall until exactly one of these takes it by compare-exchange:
 //       the goroutine coming back, sysmon handing it off, a stop of the world.
+//   S6  The lane of an M with a locked goroutine, where lanes have owners, holds no operation but that goroutine's own:
+//       it may block the thread for as long as it likes. A goroutine that locks itself while others' operations are in
+//       flight on its M's lane gets a new M; afterwards its M runs nobody else.
 #include "runtime/blocking.h"
 
 #include "runtime/panic.h"
@@ -67,7 +70,7 @@ void Runtime::exit_blocking() {
 }
 
 void Runtime::move_to_blocking_thread() {
-  if (current_machine()->locked_g != nullptr) {  // it must not leave its thread, and nobody else's I/O is begun there
+  if (current_machine()->locked_g != nullptr) {  // S6: it must not leave its thread, and need not
     enter_blocking();
     return;
   }
@@ -98,6 +101,36 @@ void Runtime::move_to_blocking_thread() {
         m->thread = *started;
       },
       nullptr, "blocking call");
+}
+
+void Runtime::lock_to_thread() {
+  Goroutine* g = current_goroutine();
+  if (g->locked_m == nullptr && lane_owner_ && poller_->in_flight(lane()) != 0) {
+    park(
+        [](Runtime& runtime, Goroutine* left, void*) {
+          left->status.store(GStatus::kRunnable, std::memory_order_relaxed);
+          Machine* m = runtime.new_machine(false);
+          m->locked_g = left;
+          left->locked_m = m;
+          const Status lane = runtime.poller_->prepare(m->id);
+          auto started = lane ? os::start_thread(&Runtime::machine_entry, m, 512 * 1024, "gearbox-m")
+                              : Result<pthread_t>(lane.error());
+          if (started) {
+            m->thread = *started;
+          } else {  // then it stays: S6 is worth a thread, not the process
+            runtime.counters_.threads_refused.fetch_add(1, std::memory_order_relaxed);
+            left->locked_m = nullptr;
+            Guard<SpinLock> hold(runtime.idle_lock_);
+            runtime.free_machine_ids_.push_back(m->id);
+            std::erase_if(runtime.machines_, [m](const auto& each) { return each.get() == m; });
+          }
+          runtime.scheduler_->enqueue(left, kNoP, Why::kInjected);  // whoever picks it gives its P to its thread
+        },
+        nullptr, "thread of its own");
+    if (g->locked_m != nullptr) return;
+  }
+  g->locked_m = current_m();
+  current_machine()->locked_g = g;
 }
 
 void Runtime::blocking_thread_loop(Machine* m) {

@@ -131,6 +131,7 @@ Result<std::unique_ptr<Runtime>> Runtime::create(const RuntimeOptions& given, co
   auto poller = gears.poller.make(*runtime, *gears.poller_options);
   if (!poller) return refused("poller", gears.poller.name, poller.error());
   runtime->poller_ = std::move(*poller);
+  if (auto lane = runtime->poller_->prepare(0); !lane) return refused("poller", gears.poller.name, lane.error());
   runtime->lane_owner_ = runtime->poller_->caps().issuer == Issuer::kLaneOwner;
   trace.step(fmt::format("schedinit: poller {}", gears.poller.name));
 

@@ -61,8 +61,9 @@ int gomaxprocs(int n);
 int num_cpu();
 // Lets others run; with the scheduler's rule for a yielded goroutine.
 inline void gosched() { current_runtime().gosched(Why::kYielded); }
-// From here to unlock_os_thread() this goroutine runs on its present thread only, and that thread runs nothing else.
-// Not counted: one unlock ends it.
+// From here to unlock_os_thread() this goroutine runs on one thread only, and that thread runs nothing else.
+// Not counted: one unlock ends it. With a poller whose lanes have owners it may be moved to a new thread first (S6 in
+// runtime/blocking.cc).
 void lock_os_thread();
 void unlock_os_thread();
 // A trace of this goroutine, as text for people.

@@ -112,12 +112,16 @@ bool Runtime::start_machine_for(Processor* p, bool search) {
     m = new_machine(false);
     m->next_p = p;
     m->woken_to_search = search;
-    auto started = os::start_thread(&Runtime::machine_entry, m, kMachineStackBytes, "gearbox-m");
+    // Everything that may be refused is asked for here, before there is an M: the scheduler hears "no" as the answer to
+    // its wake, and counts no searcher that never comes.
+    const Status lane = poller_->prepare(m->id);
+    auto started = lane ? os::start_thread(&Runtime::machine_entry, m, kMachineStackBytes, "gearbox-m")
+                        : Result<pthread_t>(lane.error());
     if (!started) {
-      // No thread to be had: the P stays idle and its work is found by the Ms there are. With none at all that is the
-      // end.
+      // No thread, or no lane for it: the P stays idle and its work is found by the Ms there are.
       counters_.threads_refused.fetch_add(1, std::memory_order_relaxed);
       Guard<SpinLock> hold(idle_lock_);
+      free_machine_ids_.push_back(m->id);
       std::erase_if(machines_, [m](const auto& each) { return each.get() == m; });
       put_idle_p(p);
       return false;
@@ -186,7 +190,12 @@ Machine* Runtime::new_machine(bool first) {
   machine->runtime = this;
   Machine* m = machine.get();
   Guard<SpinLock> hold(idle_lock_);
-  m->id = static_cast<std::uint32_t>(counters_.machines_made.fetch_add(1, std::memory_order_relaxed));
+  if (free_machine_ids_.empty()) {
+    m->id = static_cast<std::uint32_t>(counters_.machines_made.fetch_add(1, std::memory_order_relaxed));
+  } else {
+    m->id = free_machine_ids_.back();
+    free_machine_ids_.pop_back();
+  }
   GEARBOX_REQUIRE(m->id < kMaxMs, "more than {} threads: too many goroutines are in blocking calls", kMaxMs);
   machines_.push_back(std::move(machine));
   if (first) first_machine_ = m;

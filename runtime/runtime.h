@@ -114,6 +114,7 @@ class Runtime final : public World {
   void enter_blocking();  // context saved by the caller (save_context)
   void exit_blocking();
   void move_to_blocking_thread();
+  void lock_to_thread();  // lock_os_thread()
   bool blocking_needs_thread() const noexcept { return lane_owner_; }
 
   // ---- World
@@ -235,6 +236,7 @@ class Runtime final : public World {
   Machine* poll_machine_ = nullptr;  // sleeps in the poller until the next event or timer
   std::uint32_t idle_blocking_count_ = 0, locked_asleep_ = 0;
   std::vector<std::unique_ptr<Machine>> machines_;
+  std::vector<std::uint32_t> free_machine_ids_;  // of threads that were refused
   bool stop_requested_ = false;
   std::uint32_t stop_wait_ = 0;
 

@@ -166,6 +166,7 @@ void Runtime::park_and_unlock(SpinLock& lock, const char* why) {
   if ((p->attention.load(std::memory_order_relaxed) & kAttentionPreempt) != 0 && current_g()->no_preempt == 0) {
     p->attention.fetch_and(~kAttentionPreempt, std::memory_order_relaxed);
     counters_.preemptions.fetch_add(1, std::memory_order_relaxed);
+    p->schedule_tick |= kLookAroundMask;  // a slice is a long time: timers and the poller before the next goroutine
     gosched(Why::kPreempted);
   }
 }

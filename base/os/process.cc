@@ -134,6 +134,13 @@ std::optional<Ended> wait_for(pid_t child, std::int64_t timeout_ns) {
 void signal_group(pid_t leader, int signal) noexcept { ::kill(-leader, signal); }
 void signal_process(pid_t process, int signal) noexcept { ::kill(process, signal); }
 
+void raise_descriptor_limit() noexcept {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max) return;
+  limit.rlim_cur = limit.rlim_max;
+  ::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
 bool die_with_parent(pid_t parent) noexcept {
   ::prctl(PR_SET_PDEATHSIG, SIGKILL);
   return ::getppid() == parent;  // asked afterwards: from here on the kernel sees to it

@@ -45,6 +45,10 @@ void signal_group(pid_t leader, int signal) noexcept;
 // Only the process itself.
 void signal_process(pid_t process, int signal) noexcept;
 
+// Raises this process's soft limit of descriptors to its hard limit, as Go's programs do at their start: the soft one
+// is kept low for the sake of select(), which nothing here uses. Children inherit it. A refusal changes nothing.
+void raise_descriptor_limit() noexcept;
+
 // Makes the kernel kill this process when its parent dies. Returns false when the parent is not `parent` any more: it
 // died before we asked. (No id is special: in a container the parent may well be process 1.)
 bool die_with_parent(pid_t parent) noexcept;
