@@ -98,7 +98,7 @@ class Stw final : public Collector {
       end_sweep();
   }
 
-  void flush_write_buffer(P& p) override { p.write_buffer.count = 0; }  // the flag is never up
+  void flush_write_buffer(P& p) override { p.write_buffer.count = 0; }  // the flag is never up outside the pause
   void shade_words(P&, const std::uintptr_t*, std::size_t) override {}
   void scan_before_run(G*) override {}
 
@@ -176,10 +176,14 @@ void Stw::collect(GcReason reason) {
     shared_.fetch_add(1, std::memory_order_relaxed);
   }
   world_.start_the_world();
-  if (reason == GcReason::kHeapGrowth) return;
-  while (allocator_->sweep(*current_p(), kSweepUnits)) {
+  if (reason != GcReason::kHeapGrowth) {
+    while (allocator_->sweep(*current_p(), kSweepUnits)) {
+    }
+    end_sweep();
   }
-  end_sweep();
+  // What the heap will hardly need before the next cycle; a step reaches no safepoint, so none runs inside a pause.
+  const std::uint64_t trigger = trigger_.load(std::memory_order_relaxed);
+  while (allocator_->release_free_memory(trigger + std::min(trigger / 10, ~trigger))) world_.yield();
 }
 
 // Whoever finds nothing left to sweep closes the cycle; once. No safepoint in between, so no pause can find it half
@@ -199,6 +203,7 @@ void Stw::pause() {
   allocator_->begin_mark();
   heap_->phase.store(GcPhase::kMark, std::memory_order_release);
   marked_bytes_ = 0;
+  world_.set_marking(true);  // for threads without a P, which go on changing roots
   mark_roots();
   drain();
   // What a finalizer will see must live: first the fields of all objects that have one, then, of those found dead, the
@@ -221,6 +226,9 @@ void Stw::pause() {
       },
       this);
   drain();
+  world_.take_shaded(look_at_words, this);
+  drain();
+  world_.set_marking(false);
 
   allocator_->begin_sweep();
   heap_->phase.store(GcPhase::kSweep, std::memory_order_release);

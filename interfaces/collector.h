@@ -1,8 +1,9 @@
 // Collector: finds unreachable objects and has the allocator take them back.
 //
 // Roots are goroutine stacks (conservative, [sp - 128, stack_hi) of the saved context), and what World::visit_roots()
-// names: Root<T>s, channel buffers, finalizer queue. Heap objects are scanned precisely through their TypeDesc. The
-// collector reads the heap's tables; while marking it asks the allocator nothing.
+// names: Root<T>s, channel buffers, closures, finalizer queue. Heap objects are scanned precisely through their
+// TypeDesc. The collector reads the heap's tables; while marking it asks the allocator nothing. Threads without a P
+// change Roots while the world is stopped, too: a mark ends with World::take_shaded().
 //
 // Stacks. A concurrent collector scans every stack exactly once per cycle, and each before its goroutine runs again, so
 // that no status change of a goroutine costs an atomic operation outside a mark phase:
@@ -17,7 +18,8 @@
 //     passes scan_before_run.
 //   - disarm_stack_scan(), world stopped, ends it.
 // So every stack is black before it changes: the deletion half of the barrier keeps the snapshot, the insertion half
-// covers what leaves the heap's slots for places that are scanned once (channel buffers, Roots).
+// covers what leaves the heap's slots for places that are scanned once (channel buffers, Roots). Such a place is under
+// the deletion half itself: what leaves it, or ends with it, goes to a stack that may be black.
 //
 // Stack-to-stack copies (channel hand-off, select, closures of new goroutines) go through shade_words(): the runtime
 // calls it while P::marking.

@@ -56,7 +56,6 @@ struct alignas(64) G {
   void* closure = nullptr;
   void* wait_word = nullptr;                        // what woke it (a waiter record of a channel, say)
   void* panics = nullptr;                           // innermost panic in flight
-  void* defers = nullptr;                           // innermost scope
   void* exception_globals[2] = {nullptr, nullptr};  // __cxa_eh_globals while switched out
   int saved_errno = 0;
   std::uint32_t slot = 0;  // its number in the table of goroutines

@@ -61,8 +61,6 @@ class World {
   // stopped.
   virtual std::int64_t stop_the_world(const char* why) = 0;
   virtual void start_the_world() = 0;
-  // Makes every P pass a safepoint (or find it idle) once, without stopping them together. May park.
-  virtual void ragged_barrier() = 0;
 
   // ---- Roots. g_slots() only grows.
   virtual std::size_t g_slots() const = 0;
@@ -78,9 +76,24 @@ class World {
   virtual void visit_roots(std::size_t job,
                            void (*visit)(void* context, const std::uintptr_t* first, std::size_t count),
                            void* context) = 0;
-  virtual void arm_stack_scan() = 0;      // world stopped: all Gs kUnscanned, scanning flags up
-  virtual void disarm_stack_scan() = 0;   // world stopped
-  virtual void set_marking(bool on) = 0;  // world stopped: P::marking of every P
+  // Whether each word of that job is null or a reference. Otherwise words may look like one and be none: they keep
+  // what they hit, and prove nothing.
+  virtual bool root_job_is_exact(std::size_t job) const {
+    (void)job;
+    return true;
+  }
+  // Threads without a P (foreign ones, goroutines in blocking calls) change Roots while the world is stopped, too. What
+  // they would have shaded since set_marking(true): handed over and forgotten. World stopped. Every mark takes it after
+  // the last root job, and drains: what such a thread can still get hold of after that is marked.
+  virtual void take_shaded(void (*visit)(void* context, const std::uintptr_t* first, std::size_t count),
+                           void* context) {
+    (void)visit, (void)context;
+  }
+  virtual void arm_stack_scan() = 0;     // world stopped: all Gs kUnscanned, scanning flags up
+  virtual void disarm_stack_scan() = 0;  // world stopped
+  // World stopped: P::marking of every P, and the barrier of threads without one. A collector that marks in a pause
+  // sets it, too, for their sake.
+  virtual void set_marking(bool on) = 0;
 
   // ---- Finalizers. Objects that have one: what they reach is kept until it has run, they themselves are not.
   // Concurrent mark or pause: payload addresses of objects with finalizers; the collector scans their fields without

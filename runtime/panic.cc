@@ -4,10 +4,13 @@
 #include <dlfcn.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 
 #include "base/os/file.h"
+#include "runtime/root.h"
 #include "runtime/runtime.h"
 
 namespace gearbox {
@@ -74,21 +77,101 @@ std::optional<PanicValue> recover() {
   return passing->in_flight->value;
 }
 
+// Overflow of a Defer. The goroutine adds and takes at the end; a collector's worker may read at any time.
+struct Defer::Chunk final : RootBlock {
+  Chunk(Chunk* before, std::size_t room) : RootBlock(Words::kAnything), outer(before), bytes(room) {}
+  void visit_words(void (*visit)(void*, const std::uintptr_t*, std::size_t), void* context) override {
+    if (GEARBOX_MUTANT(kHideClosures)) return;
+    const std::size_t filled = used.load(std::memory_order_acquire);  // partner: push()
+    visit(context, reinterpret_cast<const std::uintptr_t*>(room()), filled / sizeof(std::uintptr_t));
+  }
+  std::byte* room() noexcept { return reinterpret_cast<std::byte*>(this) + kHead; }
+  static Chunk* make(Chunk* outer, std::size_t room) {
+    auto* chunk = new (::operator new(kHead + room)) Chunk(outer, room);
+    chunk->enlist();
+    return chunk;
+  }
+  static void destroy(Chunk* chunk) noexcept {
+    chunk->withdraw();
+    chunk->~Chunk();
+    ::operator delete(chunk);
+  }
+  bool holds(const Entry* entry) noexcept {
+    return reinterpret_cast<std::uintptr_t>(entry) - reinterpret_cast<std::uintptr_t>(room()) < bytes;
+  }
+
+  static constexpr std::size_t kHead = 64;
+  static constexpr std::size_t kLeastRoom = 1024 - kHead;
+  Chunk* const outer;
+  const std::size_t bytes;
+  std::atomic<std::size_t> used{0};
+};
+
+Defer::~Defer() {
+  while (last_ != nullptr) pop(false);
+  while (chunk_ != nullptr) Chunk::destroy(std::exchange(chunk_, chunk_->outer));  // a closure could not be made
+}
+
+Defer::Entry* Defer::place(std::size_t bytes) {
+  static_assert(sizeof(Chunk) <= Chunk::kHead);
+  bytes = (sizeof(Entry) + bytes + alignof(Entry) - 1) & ~(alignof(Entry) - 1);
+  std::byte* at = nullptr;
+  if (chunk_ == nullptr && kInlineBytes - inline_used_ >= bytes) {
+    at = inline_ + inline_used_;
+  } else {
+    if (chunk_ == nullptr || chunk_->bytes - chunk_->used.load(std::memory_order_relaxed) < bytes)
+      chunk_ = Chunk::make(chunk_, std::max(bytes, Chunk::kLeastRoom));
+    at = chunk_->room() + chunk_->used.load(std::memory_order_relaxed);
+  }
+  auto* entry = new (at) Entry;
+  entry->bytes = bytes - sizeof(Entry);
+  return entry;
+}
+
+void Defer::push(Entry* entry) {
+  entry->previous = last_;
+  last_ = entry;
+  if (chunk_ == nullptr) {
+    inline_used_ = static_cast<std::size_t>(reinterpret_cast<std::byte*>(entry + 1) + entry->bytes - inline_);
+    return;
+  }
+  roots::shade(entry + 1, entry->bytes);
+  chunk_->used.store(static_cast<std::size_t>(reinterpret_cast<std::byte*>(entry + 1) + entry->bytes - chunk_->room()),
+                     std::memory_order_release);  // partner: visit_words()
+}
+
+void Defer::pop(bool call) {
+  // An empty chunk is left when a closure could not be made.
+  while (chunk_ != nullptr && chunk_->used.load(std::memory_order_relaxed) == 0)
+    Chunk::destroy(std::exchange(chunk_, chunk_->outer));
+  Entry* entry = std::exchange(last_, last_->previous);
+  if (chunk_ != nullptr) roots::shade(entry + 1, entry->bytes);
+  entry->leave(*this, entry, call);
+}
+
+void Defer::give_back(Entry* entry) noexcept {
+  if (chunk_ == nullptr || !chunk_->holds(entry)) {
+    inline_used_ = static_cast<std::size_t>(reinterpret_cast<std::byte*>(entry) - inline_);
+    return;
+  }
+  chunk_->used.store(static_cast<std::size_t>(reinterpret_cast<std::byte*>(entry) - chunk_->room()),
+                     std::memory_order_release);
+  if (reinterpret_cast<std::byte*>(entry) == chunk_->room()) Chunk::destroy(std::exchange(chunk_, chunk_->outer));
+}
+
 bool Defer::run(PanicInFlight* in_flight) {
   PanicInFlight latest;
   bool panicking = in_flight != nullptr;
   if (panicking) latest = *in_flight;
   bool goexit_passing = false;
-  while (!functions_.empty()) {
-    auto f = std::move(functions_.back());
-    functions_.pop_back();
+  while (last_ != nullptr) {
     Goroutine* g = current_goroutine();
     Passing passing{panicking ? &latest : nullptr, false, static_cast<Passing*>(g->panics)};
     g->panics = &passing;
     bool raised = false;
     PanicInFlight replacement;
     try {
-      f();
+      pop(true);
     } catch (PanicInFlight& thrown) {
       replacement = std::move(thrown);
       raised = true;

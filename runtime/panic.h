@@ -12,9 +12,10 @@
 // catches everything (`catch (...)`) must rethrow.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <exception>
-#include <functional>
+#include <new>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -46,20 +47,57 @@ std::optional<PanicValue> recover();
 // end (or deadlock).
 [[noreturn]] void goexit();
 
-// Collects deferred functions; made by scope().
+// Collects deferred functions; made by scope(), used by its goroutine only.
+//
+// A deferred function may capture plain pointers to heap objects, so closures lie where the collector looks: in the
+// Defer itself, which is on its goroutine's stack, and when there is no room left, in chunks that are root blocks. A
+// chunk's words are shaded when a closure comes in and before it leaves; to be called it is moved to the stack.
 class Defer {
  public:
+  Defer() noexcept = default;
+  Defer(const Defer&) = delete;
+  Defer& operator=(const Defer&) = delete;
+  ~Defer();  // what was not run (an exception that is none of ours passes) is dropped
+
+  // f: movable, called once.
   template <class F>
   void operator()(F&& f) {
-    functions_.emplace_back(std::forward<F>(f));
+    using Closure = std::decay_t<F>;
+    static_assert(alignof(Closure) <= alignof(Entry), "a deferred closure is aligned like any other object");
+    Entry* entry = place(sizeof(Closure));
+    new (entry + 1) Closure(std::forward<F>(f));
+    entry->leave = [](Defer& defer, Entry* entry, bool call) {
+      auto* at = std::launder(reinterpret_cast<Closure*>(entry + 1));
+      Closure mine(std::move(*at));
+      at->~Closure();
+      defer.give_back(entry);
+      if (call) mine();
+    };
+    push(entry);
   }
 
  private:
   template <class F>
   friend auto scope(F&& body);
+  struct alignas(16) Entry {  // the closure lies behind it
+    Entry* previous;
+    void (*leave)(Defer& defer, Entry* entry, bool call);
+    std::size_t bytes;  // of the closure
+  };
+  struct Chunk;  // panic.cc
+  static constexpr std::size_t kInlineBytes = 256;
+
   // Runs all, last in first out. `in_flight` null: normal return. True when a panic in flight was recovered.
   bool run(PanicInFlight* in_flight);
-  std::vector<std::function<void()>> functions_;
+  Entry* place(std::size_t bytes);  // room for an entry and its closure, not yet part of the list
+  void push(Entry* entry);
+  void pop(bool call);
+  void give_back(Entry* entry) noexcept;
+
+  Entry* last_ = nullptr;
+  Chunk* chunk_ = nullptr;  // the newest; null while everything fits inline
+  std::size_t inline_used_ = 0;
+  alignas(16) std::byte inline_[kInlineBytes];
 };
 
 namespace detail {

@@ -33,6 +33,7 @@
 #include "interfaces/scheduler.h"
 #include "interfaces/world.h"
 #include "runtime/boot.h"
+#include "runtime/root.h"
 #include "runtime/stacks.h"
 #include "runtime/timer.h"
 
@@ -133,12 +134,15 @@ class Runtime final : public World {
   void on_system_stack(void (*f)(void*), void* argument) override;
   std::int64_t stop_the_world(const char* why) override;
   void start_the_world() override;
-  void ragged_barrier() override;
   std::size_t g_slots() const override { return goroutines_.count(); }
   G* g_at(std::size_t slot) override { return goroutines_.at(static_cast<std::uint32_t>(slot)); }
   void visit_stack(G* g, void (*visit)(void*, const std::uintptr_t*, std::size_t), void* context) override;
   std::size_t root_jobs() const override;
   void visit_roots(std::size_t job, void (*visit)(void*, const std::uintptr_t*, std::size_t), void* context) override;
+  bool root_job_is_exact(std::size_t job) const override { return job >= roots::kShards || roots::exact(job); }
+  void take_shaded(void (*visit)(void*, const std::uintptr_t*, std::size_t), void* context) override {
+    shaded_.take(visit, context);
+  }
   void arm_stack_scan() override;
   void disarm_stack_scan() override;
   void set_marking(bool on) override;
@@ -218,6 +222,7 @@ class Runtime final : public World {
   bool owns_heap_range_ = false;  // false: the allocator keeps it (Allocator::reserve)
   GoroutineTable goroutines_;
   Stacks stacks_;
+  roots::ShadeList shaded_;  // by threads without a P, for this runtime's collector
   std::unique_ptr<Scheduler> scheduler_;
   std::unique_ptr<Allocator> allocator_;
   std::unique_ptr<Collector> collector_;

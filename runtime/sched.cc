@@ -239,7 +239,7 @@ void Runtime::start_goroutine(Goroutine* g, Why why) {
   g->exception_globals[0] = g->exception_globals[1] = nullptr;
   g->saved_errno = 0;
   g->no_preempt = 0;
-  g->panics = g->defers = nullptr;
+  g->panics = nullptr;
   g->goexit = false;
   g->locked_m = nullptr;
   const G* parent = current_g();

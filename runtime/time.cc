@@ -34,7 +34,7 @@ struct TimerState : std::enable_shared_from_this<TimerState> {
   using Reference = std::shared_ptr<TimerState>;
   Timer timer;
   Chan<std::int64_t> channel;
-  std::function<void()> f;       // called on a goroutine; empty: the time is sent on the channel
+  RootedCall<> f;                // called on a goroutine; empty: the time is sent on the channel
   SpinLock lock;                 // guards the generation
   std::uint64_t generation = 0;  // a firing of an older one is dropped
   bool periodic = false;
@@ -141,7 +141,7 @@ TimerHandle new_ticker(std::int64_t period_ns) {
   return handle;
 }
 
-TimerHandle after_func(std::int64_t ns, std::function<void()> f) {
+TimerHandle detail::arm_call(std::int64_t ns, RootedCall<> f) {
   TimerHandle handle;
   handle.owner_ = std::make_shared<detail::TimerOwner>();
   handle.owner_->stops = false;  // as in Go, the function is called whether or not anybody keeps the handle

@@ -140,30 +140,6 @@ void Runtime::start_the_world() {
   if (next != nullptr) ready(next);
 }
 
-void Runtime::ragged_barrier() {
-  // Each P is asked to pass a safepoint by its scheduling tick or status; those that are idle, stopped or in a call are
-  // past one.
-  std::vector<std::uint32_t> seen(p_count());
-  std::vector<bool> waiting(p_count(), false);
-  const P* mine = current_p();
-  for (PId i = 0; i < p_count(); ++i) {
-    Processor* p = ps_[i].get();
-    if (p == mine || p->status.load(std::memory_order_acquire) != PStatus::kRunning) continue;
-    seen[i] = p->slice_tick.load(std::memory_order_relaxed);
-    waiting[i] = true;
-    p->attention.fetch_or(kAttentionPreempt, std::memory_order_seq_cst);
-  }
-  for (PId i = 0; i < p_count(); ++i) {
-    while (waiting[i]) {
-      Processor* p = ps_[i].get();
-      waiting[i] = p != current_p() && p->status.load(std::memory_order_acquire) == PStatus::kRunning &&
-                   p->slice_tick.load(std::memory_order_acquire) == seen[i] &&
-                   (p->attention.load(std::memory_order_acquire) & kAttentionPreempt) != 0;
-      if (waiting[i]) sleep_ns(20'000);
-    }
-  }
-}
-
 // ---- roots
 
 [[gnu::no_sanitize("address", "thread")]] void Runtime::visit_stack(
@@ -175,7 +151,7 @@ void Runtime::ragged_barrier() {
     visit(context, static_cast<const std::uintptr_t*>(g->closure), goroutine->closure_bytes / sizeof(std::uintptr_t));
   if (g->stack_hi == 0) return;  // it has not run yet
   std::uintptr_t low = reinterpret_cast<std::uintptr_t>(g->context.sp);
-  if (status == GStatus::kSyscall) low = GEARBOX_MUTANT(kNoSpillAtSyscall) ? g->stack_hi : goroutine->syscall_sp;
+  if (status == GStatus::kSyscall) low = goroutine->syscall_sp;
   low = (low - 128) & ~std::uintptr_t{7};  // the red zone
   low = std::max(low, g->stack_lo);
   if (low < g->stack_hi)
@@ -204,6 +180,7 @@ void Runtime::disarm_stack_scan() {
 
 void Runtime::set_marking(bool on) {
   for (PId i = 0; i < p_count(); ++i) ps_[i]->marking = on;
+  on ? shaded_.open() : shaded_.close();
 }
 
 void Runtime::visit_finalizer_objects(void (*visit)(void*, void*), void* context) {
@@ -226,7 +203,6 @@ Processor* Runtime::make_processor(PId id) {
   if (ps_[id] == nullptr) ps_[id] = std::make_unique<Processor>();
   Processor* p = ps_[id].get();
   p->id = id;
-  p->world = this;
   p->collector = collector_.get();
   p->heap = &heap_;
   p->random = Random(options_.seed * 1000003 + id);

@@ -201,7 +201,7 @@ SpanRecord* SizeClass::make_span(Cache& cache, const Central& central, std::uint
   const PageRun run = page_heap_.take(pages);
   if (run.count == 0) return nullptr;
   const std::uint32_t cells = window == kLarge ? 1 : central.cell_count;
-  SpanRecord* span = records_.make((cells + 63) / 64);
+  SpanRecord* span = records_.make(run.first, run.count, (cells + 63) / 64);
   span->base = heap_->base + run.first * kHeapPage;
   span->bytes = run.count * kHeapPage;
   span->window = window;
@@ -382,8 +382,7 @@ void SizeClass::free_span(SpanRecord& span) {
   for (std::size_t page = first; page < first + pages; ++page)
     page_table_[page].store(nullptr, std::memory_order_relaxed);
   heap_->in_use_bytes.fetch_sub(span.bytes, std::memory_order_relaxed);
-  page_heap_.give(first, pages);
-  records_.recycle(&span);
+  page_heap_.give(first, pages);  // and with them the record's place
 }
 
 void SizeClass::finish_sweep() {

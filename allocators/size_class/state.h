@@ -99,7 +99,10 @@ class SizeClass final : public Allocator {
   }
   void finish_sweep() override;
   void enumerate(void (*visit)(void*, const Object&), void* context) override;
-  void release_free_memory() override { page_heap_.release(); }
+  bool release_free_memory(std::uint64_t keep_bytes) override {
+    const std::uint64_t in_use = heap_->in_use_bytes.load(std::memory_order_relaxed);
+    return page_heap_.release(in_use < keep_bytes ? (keep_bytes - in_use) / kHeapPage : 0);
+  }
   AllocatorStats stats() const override;
   void counters(CounterVisitor& v) const override;
   void check() const override;

@@ -239,6 +239,7 @@ void Concurrent::run_cycle() {
     completed_ = started_;
   }
   wake_waiters();
+  give_memory_back();
 }
 
 void Concurrent::help() {

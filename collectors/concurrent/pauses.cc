@@ -1,4 +1,6 @@
 // The two pauses of a cycle, and the sweep behind the second.
+#include <algorithm>
+
 #include "base/check.h"
 #include "base/os/clock.h"
 #include "collectors/concurrent/checkmark.h"
@@ -12,6 +14,9 @@ void Concurrent::begin_cycle() {
   sweep_all(true);  // C3; nothing to do unless an allocator was asked from outside
   const std::int64_t to_stop = world_.stop_the_world("mark begins");
   const std::int64_t stopped = os::monotonic_ns();
+#if defined(GEARBOX_CHECKED)
+  allocator_->check();  // of the last cycle's sweep, which ended while the world ran
+#endif
   {
     Guard<SpinLock> hold(lock_);
     ++started_;
@@ -75,6 +80,7 @@ bool Concurrent::end_cycle() {
           for (PId i = 0; i < world.p_count(); ++i) self.flush_write_buffer(world.p(i));
         {
           Marker marker(self.marking_);
+          world.take_shaded(Marker::look_at_words, &marker);
           if (marker.drain(*current_p(), self.options_.pause_work_kib << 10)) return;
         }
         if (!self.run_dry()) return;
@@ -140,6 +146,19 @@ void Concurrent::sweep_all(bool background) {
   allocator_->finish_sweep();
   GEARBOX_INVARIANT(C3, allocator_->sweep_done(), "the sweep was finished and is not done");
   heap_->phase.store(GcPhase::kIdle, std::memory_order_release);
+}
+
+// Pages that the heap will hardly need before the next cycle's end, a step at a time. Before the next cycle begins,
+// since this goroutine begins it: never in kMark.
+void Concurrent::give_memory_back() {
+  const std::uint64_t goal = pacer_.goal();
+  while (allocator_->release_free_memory(goal + std::min(goal / 10, ~goal))) {
+    {
+      Guard<SpinLock> hold(lock_);
+      if (wanted_ > started_ || stopping_) return;
+    }
+    world_.yield();
+  }
 }
 
 }  // namespace gearbox::collectors::concurrent_parts

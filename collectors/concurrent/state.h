@@ -105,6 +105,7 @@ class Concurrent final : public Collector {
   void begin_cycle();
   bool end_cycle();
   void sweep_all(bool background);
+  void give_memory_back();
   bool work_slice(std::uint64_t bytes, std::atomic<std::uint64_t>& counter, std::uint64_t& marked);
   bool take_root_job(Marker& marker);
   void scan_g(Marker& marker, G* g);

@@ -233,9 +233,6 @@ class MockWorld final : public World {
     stop_requested_ = false;
     cv_.notify_all();
   }
-  void ragged_barrier() override {
-    with_world_stopped([] {});
-  }
   std::size_t g_slots() const override { return p_count(); }
   G* g_at(std::size_t slot) override { return gs_[slot].get(); }
   void visit_stack(G* g, void (*visit)(void*, const std::uintptr_t*, std::size_t), void* context) override {
@@ -279,7 +276,6 @@ class MockWorld final : public World {
     MockG* g = gs_.back().get();
     g->body = std::move(body);
     g->p.id = static_cast<PId>(gs_.size() - 1);
-    g->p.world = this;
     g->p.collector = collector_.get();
     g->p.heap = &heap_;
     g->p.write_buffer.limit = settings_.write_buffer_limit;

@@ -302,7 +302,6 @@ class ParkingWorld final : public World {
   void on_system_stack(void (*)(void*), void*) override { refuse(); }
   std::int64_t stop_the_world(const char*) override { refuse(); }
   void start_the_world() override { refuse(); }
-  void ragged_barrier() override { refuse(); }
   std::size_t g_slots() const override { return 0; }
   G* g_at(std::size_t) override { return nullptr; }
   void visit_stack(G*, void (*)(void*, const std::uintptr_t*, std::size_t), void*) override { refuse(); }
@@ -352,7 +351,6 @@ class ParkingWorld final : public World {
   void add(PId p) {
     if (ps_[p].p == nullptr) ps_[p].p = std::make_unique<P>();
     ps_[p].p->id = p;
-    ps_[p].p->world = this;
     ps_[p].state = State::kOwned;
     scheduler_->p_added(p);
   }
