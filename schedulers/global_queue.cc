@@ -95,6 +95,7 @@ class GlobalQueue final : public Scheduler {
   }
 
   void check() const override {
+    Guard<SpinLock> hold(lock_);  // outsiders (sysmon, a poll) enqueue while the world is stopped
     GEARBOX_REQUIRE(length_.load(std::memory_order_relaxed) == queue_.size(), "Q1: {} counted, {} queued",
                     length_.load(), queue_.size());
     for (const G* g = queue_.front(); g != nullptr; g = g->next)
@@ -135,7 +136,7 @@ class GlobalQueue final : public Scheduler {
 
   World& world_;
   const Options options_;
-  SpinLock lock_;
+  mutable SpinLock lock_;
   GList queue_;
   std::uint64_t longest_ = 0;  // guarded by lock_
   std::atomic<std::uint64_t> length_{0};

@@ -172,6 +172,11 @@ class Gmp final : public Scheduler {
     q.spinning = true;
   }
 
+  void on_slice_over(PId p) override {
+    Queue& q = *queues_[p];
+    if (G* g = q.runnext.take()) put(q, g);
+  }
+
   void p_added(PId p) override {
     if (queues_[p] == nullptr) {
       queues_[p] = std::make_unique<Queue>(slots_, world_.config().seed * 7919 + p);
