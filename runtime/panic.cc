@@ -16,30 +16,47 @@
 namespace gearbox {
 namespace {
 
-// A panic while a scope runs its deferred functions: known to the goroutine, innermost first.
+// A scope that runs one of its deferred functions: known to the goroutine, innermost first.
 struct Passing {
-  PanicInFlight* in_flight = nullptr;  // null: the scope returns normally, or goexit passes
+  PanicInFlight* in_flight = nullptr;                 // null: the scope returns normally, or something else passes
+  const std::vector<std::string>* cut_off = nullptr;  // panics that a goexit ended on its way here
   bool recovered = false;
   Passing* outer = nullptr;
 };
 
+// Takes the record off again however the deferred function ends.
+class Announced {
+ public:
+  explicit Announced(Passing& passing) : outer_(passing.outer) { current_goroutine()->panics = &passing; }
+  ~Announced() { current_goroutine()->panics = outer_; }  // perhaps on another thread than the constructor's
+  Announced(const Announced&) = delete;
+  Announced& operator=(const Announced&) = delete;
+
+ private:
+  Passing* outer_;
+};
+
 void print(std::string_view text) { os::write_all(2, text.data(), text.size()); }
 
-// Raised while deferred functions of an earlier panic run: that one is replaced, and printed before it.
-std::vector<std::string> replaced_panics() {
-  std::vector<std::string> earlier;
-  if (Goroutine* g = current_goroutine()) {
-    if (auto* passing = static_cast<Passing*>(g->panics);
-        passing != nullptr && passing->in_flight != nullptr && !passing->recovered) {
-      earlier = passing->in_flight->earlier;
-      earlier.push_back(passing->in_flight->value.message);
-    }
-  }
+std::vector<std::string> with(std::vector<std::string> earlier, const PanicInFlight& last, bool recovered) {
+  earlier.push_back(last.value.message + (recovered ? " [recovered]" : ""));
   return earlier;
 }
 
+// Raised while deferred functions of an earlier panic run: that one is replaced, and printed before it.
+std::vector<std::string> replaced_panics() {
+  const Goroutine* g = current_goroutine();
+  if (g == nullptr) return {};
+  for (auto* passing = static_cast<Passing*>(g->panics); passing != nullptr; passing = passing->outer) {
+    if (passing->in_flight != nullptr)
+      return with(passing->in_flight->earlier, *passing->in_flight, passing->recovered);
+    if (passing->cut_off != nullptr && !passing->cut_off->empty()) return *passing->cut_off;
+  }
+  return {};
+}
+
 [[noreturn]] void raise(PanicValue value) {
-  PanicInFlight in_flight{std::move(value), replaced_panics(), {}};
+  PanicInFlight in_flight{std::move(value), replaced_panics(), {}, false};
   capture_trace(in_flight.trace, 2);
   throw in_flight;
 }
@@ -65,7 +82,7 @@ void panic(std::string_view message) { raise({std::string(message), false}); }
 void runtime_panic(std::string_view message) { raise({std::string(message), true}); }
 void goexit() {
   if (Goroutine* g = current_goroutine()) g->goexit = true;
-  throw GoexitInFlight{};
+  throw GoexitInFlight{{}};
 }
 
 std::optional<PanicValue> recover() {
@@ -159,36 +176,79 @@ void Defer::give_back(Entry* entry) noexcept {
   if (reinterpret_cast<std::byte*>(entry) == chunk_->room()) Chunk::destroy(std::exchange(chunk_, chunk_->outer));
 }
 
-bool Defer::run(PanicInFlight* in_flight) {
-  PanicInFlight latest;
-  bool panicking = in_flight != nullptr;
-  if (panicking) latest = *in_flight;
-  bool goexit_passing = false;
+// What passes through a scope, from one deferred function to the next. At most one of panicking and foreign.
+struct Defer::Passage {
+  bool panicking = false;
+  PanicInFlight latest{};
+  bool goexit = false;                 // a goexit passes, or lies under the panic that does
+  std::vector<std::string> cut_off{};  // the panics it ended
+  std::exception_ptr foreign{};
+};
+
+void Defer::run_at_return() {
+  if (last_ == nullptr) return;
+  Passage passage;
+  run(passage);
+}
+
+void Defer::run_for(PanicInFlight& in_flight) {
+  const bool over_goexit = in_flight.over_goexit;
+  Passage passage{.panicking = true, .latest = std::move(in_flight), .goexit = over_goexit};
+  run(passage);
+}
+
+void Defer::run_for(GoexitInFlight& in_flight) {
+  Passage passage{.goexit = true, .cut_off = std::move(in_flight.earlier)};
+  run(passage);
+}
+
+void Defer::run_for_foreign(std::exception_ptr in_flight) {
+  Passage passage{.foreign = std::move(in_flight)};
+  run(passage);
+}
+
+void Defer::run(Passage& passage) {
   while (last_ != nullptr) {
-    Goroutine* g = current_goroutine();
-    Passing passing{panicking ? &latest : nullptr, false, static_cast<Passing*>(g->panics)};
-    g->panics = &passing;
-    bool raised = false;
-    PanicInFlight replacement;
+    Passing passing{passage.panicking ? &passage.latest : nullptr, &passage.cut_off, false,
+                    static_cast<Passing*>(current_goroutine()->panics)};
+    std::optional<PanicInFlight> raised;
+    bool left = false;
+    std::exception_ptr foreign;
+    std::vector<std::string> cut_off;
     try {
+      const Announced announced(passing);
       pop(true);
     } catch (PanicInFlight& thrown) {
-      replacement = std::move(thrown);
-      raised = true;
-    } catch (GoexitInFlight&) {
-      goexit_passing = true;
+      raised = std::move(thrown);
+    } catch (GoexitInFlight& thrown) {
+      left = true;
+      cut_off = std::move(thrown.earlier);
+    } catch (...) {
+      foreign = std::current_exception();
     }
-    current_goroutine()->panics = passing.outer;
-    if (passing.recovered || goexit_passing) panicking = false;
+    if (passing.recovered) passage.panicking = false;
     if (raised) {
-      latest = std::move(replacement);
-      panicking = true;
+      passage.goexit |= raised->over_goexit;
+      passage.latest = std::move(*raised);
+      passage.panicking = true;
+      passage.foreign = nullptr;
+    } else if (left) {
+      if (passage.panicking) cut_off = with(passage.latest.earlier, passage.latest, false);
+      if (!cut_off.empty()) passage.cut_off = std::move(cut_off);
+      passage.goexit = true;
+      passage.panicking = false;
+      passage.foreign = nullptr;
+    } else if (foreign != nullptr) {
+      passage.foreign = std::move(foreign);
+      passage.panicking = false;
     }
   }
-  if (goexit_passing) throw GoexitInFlight{};
-  if (panicking && in_flight == nullptr) throw latest;
-  if (panicking) *in_flight = std::move(latest);
-  return in_flight != nullptr && !panicking;
+  if (passage.panicking) {
+    passage.latest.over_goexit = passage.goexit;
+    throw std::move(passage.latest);
+  }
+  if (passage.foreign != nullptr) std::rethrow_exception(passage.foreign);
+  if (passage.goexit) throw GoexitInFlight{std::move(passage.cut_off)};
 }
 
 void run_guarded(void (*f)(void*), void* argument) {
@@ -214,16 +274,26 @@ void fatal_error(std::string_view message) {
   exit_process(2);
 }
 
-[[gnu::no_sanitize("address", "thread")]] void capture_trace_from(void* frame, std::uintptr_t low, std::uintptr_t high,
-                                                                  std::vector<void*>& out) {
+[[gnu::no_sanitize("address", "thread")]] void walk_frames(void* frame, std::uintptr_t low, std::uintptr_t high,
+                                                           void (*visit)(void*, std::uintptr_t), void* context) {
+  constexpr int kMostFrames = 64;
   auto at = reinterpret_cast<std::uintptr_t>(frame);
-  while (out.size() < 64 && at >= low && at + 16 <= high && at % 8 == 0) {
+  for (int i = 0; i < kMostFrames && at >= low && at + 16 <= high && at % 8 == 0; ++i) {
     const auto* words = reinterpret_cast<const std::uintptr_t*>(at);
     if (words[1] == 0) break;
-    out.push_back(reinterpret_cast<void*>(words[1]));
+    visit(context, words[1]);
     if (words[0] <= at) break;
     at = words[0];
   }
+}
+
+void capture_trace_from(void* frame, std::uintptr_t low, std::uintptr_t high, std::vector<void*>& out) {
+  walk_frames(
+      frame, low, high,
+      [](void* trace, std::uintptr_t address) {
+        static_cast<std::vector<void*>*>(trace)->push_back(reinterpret_cast<void*>(address));
+      },
+      &out);
 }
 
 void capture_trace(std::vector<void*>& out, int skip) {
