@@ -7,6 +7,8 @@
 //       flight on its M's lane gets a new M; afterwards its M runs nobody else.
 #include "runtime/blocking.h"
 
+#include <algorithm>
+
 #include "runtime/panic.h"
 
 namespace gearbox {
@@ -52,18 +54,20 @@ void Runtime::exit_blocking() {
   m->after = [](Runtime& runtime, Goroutine* left, void*) {
     Machine* machine = current_machine();
     left->status.store(GStatus::kRunnable, std::memory_order_relaxed);
+    // Before anybody can run it: this M is awake, so nobody can think that all are asleep.
+    runtime.blocked_calls_.fetch_sub(1, std::memory_order_relaxed);
     Processor* p = nullptr;
     if (!machine->blocking_only) {
       Guard<SpinLock> hold(runtime.idle_lock_);
       p = runtime.take_idle_p();
     }
     if (p != nullptr) {
+      runtime.wake_sysmon();
       runtime.acquire(machine, p);
       machine->held = left;
     } else {
       runtime.scheduler_->enqueue(left, kNoP, Why::kInjected);
     }
-    runtime.blocked_calls_.fetch_sub(1, std::memory_order_relaxed);
   };
   m->after_g = g;
   leave(g, m, nullptr, false);
@@ -93,12 +97,28 @@ void Runtime::move_to_blocking_thread() {
           os::futex_wake(m->wake_word, 1);
           return;
         }
-        m = runtime.new_machine(false);
+        m = runtime.new_machine();
         m->blocking_only = true;
         m->blocking_g = g;
         auto started = os::start_thread(&Runtime::machine_entry, m, 256 * 1024, "gearbox-blocking");
-        if (!started) fatal_error(fmt::format("no thread for a blocking call: {}", started.error().message));
-        m->thread = *started;
+        if (started) {
+          m->thread = *started;
+          return;
+        }
+        Guard<SpinLock> hold(runtime.idle_lock_);
+        runtime.counters_.threads_refused.fetch_add(1, std::memory_order_relaxed);
+        runtime.take_back(m);
+        const bool has_any = std::any_of(runtime.machines_.begin(), runtime.machines_.end(),
+                                         [](const auto& each) { return each->blocking_only; });
+        if (!has_any) fatal_error("no thread for a blocking call: " + started.error().message);
+        // The next one that is free takes it, and one may have become so just now.
+        runtime.waits_for_blocking_machine_.push_back(g);
+        m = runtime.idle_blocking_machines_;
+        if (m == nullptr) return;
+        runtime.idle_blocking_machines_ = m->next_idle;
+        --runtime.idle_blocking_count_;
+        m->wake_word.fetch_add(1, std::memory_order_release);
+        os::futex_wake(m->wake_word, 1);
       },
       nullptr, "blocking call");
 }
@@ -109,7 +129,7 @@ void Runtime::lock_to_thread() {
     park(
         [](Runtime& runtime, Goroutine* left, void*) {
           left->status.store(GStatus::kRunnable, std::memory_order_relaxed);
-          Machine* m = runtime.new_machine(false);
+          Machine* m = runtime.new_machine();
           m->locked_g = left;
           left->locked_m = m;
           const Status lane = runtime.poller_->prepare(m->id);
@@ -121,8 +141,7 @@ void Runtime::lock_to_thread() {
             runtime.counters_.threads_refused.fetch_add(1, std::memory_order_relaxed);
             left->locked_m = nullptr;
             Guard<SpinLock> hold(runtime.idle_lock_);
-            runtime.free_machine_ids_.push_back(m->id);
-            std::erase_if(runtime.machines_, [m](const auto& each) { return each.get() == m; });
+            runtime.take_back(m);
           }
           runtime.scheduler_->enqueue(left, kNoP, Why::kInjected);  // whoever picks it gives its P to its thread
         },
@@ -137,17 +156,21 @@ void Runtime::blocking_thread_loop(Machine* m) {
   for (;;) {
     Goroutine* g = nullptr;
     std::uint32_t word = 0;
+    bool dead = false;
     {
       Guard<SpinLock> hold(idle_lock_);
       word = m->wake_word.load(std::memory_order_relaxed);
       g = std::exchange(m->blocking_g, nullptr);
+      if (g == nullptr) g = static_cast<Goroutine*>(waits_for_blocking_machine_.pop_front());
       if (g == nullptr) {
         if (ended_.load(std::memory_order_relaxed)) return;
         m->next_idle = idle_blocking_machines_;
         idle_blocking_machines_ = m;
         ++idle_blocking_count_;
+        dead = nothing_can_happen();  // the goroutine that was here may have been the last to lie down
       }
     }
+    if (dead) report_deadlock();
     if (g == nullptr) {
       while (m->wake_word.load(std::memory_order_acquire) == word) os::futex_wait(m->wake_word, word, os::kForever);
       if (ended_.load(std::memory_order_acquire)) return;

@@ -53,6 +53,7 @@ void spawn(Runtime& runtime, F&& f, bool system) {
 template <class F>
 void go(F&& f) {
   detail::spawn(current_runtime(), std::forward<F>(f), false);
+  safepoint_if_on_p();  // a loop that only starts goroutines must be stoppable
 }
 
 std::uint64_t num_goroutine();

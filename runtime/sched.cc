@@ -164,7 +164,8 @@ void Runtime::park_and_unlock(SpinLock& lock, const char* why) {
     p = current_processor();
   }
   if ((p->attention.load(std::memory_order_relaxed) & kAttentionPreempt) != 0 && current_g()->no_preempt == 0) {
-    p->attention.fetch_and(~kAttentionPreempt, std::memory_order_relaxed);
+    // The request stays up: it sends leave() to the M's loop, which takes it down and looks at timers and poller. Going
+    // straight to the next goroutine would leave both unseen while a few that compute take turns.
     counters_.preemptions.fetch_add(1, std::memory_order_relaxed);
     p->schedule_tick |= kLookAroundMask;  // a slice is a long time: timers and the poller before the next goroutine
     gosched(Why::kPreempted);
@@ -310,7 +311,10 @@ void Runtime::machine_loop(Machine* m) {
   for (;;) {
     if (ended_.load(std::memory_order_acquire)) return;
     auto* p = static_cast<Processor*>(m->p);
+    bool slice_over = false;
     if (p == nullptr) {
+      // GOMAXPROCS fell while this M was held: what it had picked goes back, its own locked goroutine too.
+      if (m->held != nullptr) scheduler_->enqueue(std::exchange(m->held, nullptr), kNoP, Why::kInjected);
       if (m->locked_g != nullptr)
         sleep_locked(m);
       else
@@ -320,12 +324,13 @@ void Runtime::machine_loop(Machine* m) {
     if (const std::uint32_t attention = p->attention.load(std::memory_order_acquire); attention != 0) [[unlikely]] {
       if ((attention & kAttentionStop) != 0) {
         hold_at_safepoint(m, p);
-        if (m->p == nullptr && m->held != nullptr && m->locked_g == nullptr)
-          scheduler_->enqueue(std::exchange(m->held, nullptr), kNoP, Why::kInjected);
         continue;
       }
-      p->attention.fetch_and(~kAttentionPreempt,
-                             std::memory_order_relaxed);  // between two goroutines there is nobody to preempt
+      // The slice ends here, whoever was running: nobody inherits the rest of it, and who waited longest is next. If
+      // the request were only dropped, a pair that readies each other would keep the P for ever.
+      p->attention.fetch_and(~kAttentionPreempt, std::memory_order_relaxed);
+      scheduler_->on_slice_over(p->id);
+      slice_over = true;
     }
     if (m->locked_g != nullptr && m->held == nullptr) [[unlikely]] {
       sleep_locked(m);
@@ -333,7 +338,7 @@ void Runtime::machine_loop(Machine* m) {
     }
     bool inherit_slice = false;
     Goroutine* g = std::exchange(m->held, nullptr);
-    if (g == nullptr) g = find_work(p, inherit_slice);
+    if (g == nullptr) g = find_work(p, slice_over, inherit_slice);
     if (g == nullptr) continue;  // p was given up, or there is something to look at again
     if ((p->attention.load(std::memory_order_acquire) & kAttentionStop) != 0) [[unlikely]] {
       m->held = g;
@@ -345,14 +350,14 @@ void Runtime::machine_loop(Machine* m) {
       release(m);
       {
         Guard<SpinLock> hold(idle_lock_);
-        owner->held = g;
         owner->next_p = p;
+        owner->next_g = g;
         owner->woken_to_search = false;
       }
       wake_machine(owner);
       continue;
     }
-    run_goroutine(m, p, g, inherit_slice);
+    run_goroutine(m, p, g, inherit_slice && !slice_over);
   }
 }
 
@@ -390,28 +395,34 @@ void Runtime::run_goroutine(Machine* m, Processor* p, Goroutine* g, bool inherit
   }
 }
 
-Goroutine* Runtime::find_work(Processor* p, bool& inherit_slice) {
+// Timers and the poller are looked at when a slice was cut short, every 64 switches, and when p's own queue is dry. When
+// it is, the timers of all Ps are: their owners may compute on, and whoever has nothing to do fires them (Go: stealWork).
+Goroutine* Runtime::find_work(Processor* p, bool slice_over, bool& inherit_slice) {
   Machine* m = current_machine();
-  run_due_timers(p);
-  if ((p->schedule_tick & kLookAroundMask) == 0) poll_now(m, p);
+  // An idle P's timers are looked at by whoever is awake.
+  const bool looked_at_all = idle_count_.load(std::memory_order_relaxed) != 0;
+  run_due_timers(p, looked_at_all);
+  if (slice_over || (p->schedule_tick & kLookAroundMask) == 0) poll_now(m, p);
   if (G* g = scheduler_->pick_local(p->id, inherit_slice)) return static_cast<Goroutine*>(g);
-  if (poll_now(m, p))
+  if (poll_now(m, p) || (!looked_at_all && run_due_timers(p, true)))
     if (G* g = scheduler_->pick_local(p->id, inherit_slice)) return static_cast<Goroutine*>(g);
   return static_cast<Goroutine*>(scheduler_->pick_next(p->id, inherit_slice));
 }
 
-void Runtime::run_due_timers(Processor* p) {
+// True if any fired.
+bool Runtime::run_due_timers(Processor* p, bool of_all) {
   std::int64_t next = p->timers.next_when();
   std::int64_t now = 0;
-  if (next != 0 && next <= (now = os::monotonic_ns())) p->timers.run(now);
-  // An idle P's timers are looked at by whoever is awake.
-  if (idle_count_.load(std::memory_order_relaxed) == 0) return;
+  std::uint32_t fired = 0;
+  if (next != 0 && next <= (now = os::monotonic_ns())) fired = p->timers.run(now);
+  if (!of_all) return fired != 0;
   for (PId i = 0; i < p_count(); ++i) {
     next = ps_[i]->timers.next_when();
     if (next == 0 || i == p->id) continue;
     if (now == 0) now = os::monotonic_ns();
-    if (next <= now) ps_[i]->timers.run(now);
+    if (next <= now) fired += ps_[i]->timers.run(now);
   }
+  return fired != 0;
 }
 
 bool Runtime::poll_now(Machine*, Processor* p) {

@@ -10,6 +10,7 @@
 #include "base/os/clock.h"
 #include "interfaces/mutant.h"
 #include "runtime/finalizer.h"
+#include "runtime/panic.h"
 #include "runtime/root.h"
 #include "runtime/runtime.h"
 
@@ -43,9 +44,9 @@ void Runtime::hold_at_safepoint(Machine* m, Processor* p) {
     count_stopped();
   }
   while (world_epoch_.load(std::memory_order_acquire) == epoch) os::futex_wait(world_epoch_, epoch, os::kForever);
-  // GOMAXPROCS may have changed meanwhile: this M may hold another P now, or one that is no more.
+  // GOMAXPROCS may have changed meanwhile, and by the time this M runs again more than once: only m->p says whether it
+  // still has a P. What became of the P itself is no longer this M's business.
   set_current_p(m->p);
-  if (m->p->status.load(std::memory_order_acquire) == PStatus::kRemoved) release(m);
 }
 
 std::int64_t Runtime::stop_the_world(const char*) {
@@ -66,6 +67,7 @@ std::int64_t Runtime::stop_the_world(const char*) {
     }
     world_lock_.unlock();
     Machine* m = current_machine();
+    GEARBOX_REQUIRE(m->p != nullptr, "S2: P lost while its M waited to stop the world from its own stack");
     if ((m->p->attention.load(std::memory_order_acquire) & kAttentionStop) != 0)
       hold_at_safepoint(m, static_cast<Processor*>(m->p));
     else
@@ -94,6 +96,7 @@ std::int64_t Runtime::stop_the_world(const char*) {
     if (stop_wait_ == 0) stop_word_.store(1, std::memory_order_relaxed);
   }
   while (stop_word_.load(std::memory_order_acquire) == 0) {
+    if (ended_.load(std::memory_order_acquire)) return 0;  // main has returned and nobody waits for this any more
     if (os::futex_wait(stop_word_, 0, kStopRetryNs)) continue;
     // A P may have entered a system call right after it was asked: take it there.
     Guard<SpinLock> hold(idle_lock_);
@@ -107,9 +110,26 @@ std::int64_t Runtime::stop_the_world(const char*) {
   const std::int64_t took = os::monotonic_ns() - began;
   time_to_stop_ns_.record(static_cast<std::uint64_t>(took));
 #if defined(GEARBOX_CHECKED)
+  check_stopped();
   scheduler_->check();
 #endif
   return took;
+}
+
+// S2, S3 and S4 as far as Ps go: each is the stopper's, or stopped with nobody or with an M that says the same.
+void Runtime::check_stopped() {
+  Guard<SpinLock> hold(idle_lock_);
+  GEARBOX_REQUIRE(idle_ps_.empty() && stop_wait_ == 0, "S3: {} Ps idle, {} awaited in a stopped world", idle_ps_.size(),
+                  stop_wait_);
+  for (PId i = 0; i < kMaxPs && ps_[i] != nullptr; ++i) {
+    const Processor* p = ps_[i].get();
+    const PStatus status = p->status.load(std::memory_order_acquire);
+    const bool is_mine = p == current_p();
+    GEARBOX_REQUIRE(status == (i >= p_count() ? PStatus::kRemoved : (is_mine ? PStatus::kRunning : PStatus::kStopped)),
+                    "S3: P {} of {} has status {} in a stopped world", i, p_count(), static_cast<int>(status));
+    GEARBOX_REQUIRE(p->m == nullptr ? !is_mine : p->m->p == p, "S2: P {} and its M disagree in a stopped world", i);
+    GEARBOX_REQUIRE(status != PStatus::kRemoved || p->m == nullptr, "S2: P {} is removed and has an M", i);
+  }
 }
 
 void Runtime::start_the_world() {
@@ -131,7 +151,9 @@ void Runtime::start_the_world() {
     world_epoch_.fetch_add(1, std::memory_order_release);  // partner: hold_at_safepoint()
   }
   os::futex_wake(world_epoch_, 1 << 30);
+  wake_sysmon();
   if (scheduler_->has_runnable()) wake_one_parked_p();
+  watch_timers_anew();  // deadlines that passed, or came up, while no P was idle for the watcher to take
 
   world_lock_.lock();
   world_taken_ = false;
@@ -211,21 +233,20 @@ Processor* Runtime::make_processor(PId id) {
 }
 
 PId Runtime::set_procs(PId n) {
-  struct Change {
-    Runtime* runtime;
-    PId wanted, former;
-  } change{this, std::clamp<PId>(n, 1, kMaxPs), p_count()};
-  if (n == 0 || change.wanted == change.former) return change.former;
+  const PId wanted = std::clamp<PId>(n, 1, kMaxPs);
+  if (n == 0 || wanted == p_count()) return p_count();
+  if (max_procs_ != 0 && wanted > max_procs_)
+    runtime_panic(
+        fmt::format("GOMAXPROCS({}): the scheduler runs at most {} P{}", n, max_procs_, max_procs_ == 1 ? "" : "s"));
   // A collection that is under way has flags in every P; the change waits for a moment between two cycles, when P flags
-  // are all down.
+  // are all down. The look before the stop keeps a long mark from being stopped over and over.
   for (;;) {
+    while (heap_.phase.load(std::memory_order_acquire) == GcPhase::kMark) sleep_ns(100'000);
     stop_the_world("GOMAXPROCS");
     if (heap_.phase.load(std::memory_order_acquire) != GcPhase::kMark) break;
     start_the_world();
-    sleep_ns(100'000);
   }
-  const PId former = change.former;
-  const PId wanted = change.wanted;
+  const PId former = p_count();  // only now: another call may have been faster
   for (PId id = former; id < wanted; ++id) {
     Processor* p = make_processor(id);
     p->marking = false;
@@ -240,32 +261,34 @@ PId Runtime::set_procs(PId n) {
     auto* mine = static_cast<Processor*>(m->p);
     if (mine->id >= wanted) {  // this goroutine goes on with P 0, and P 0's M, if it has one, with nothing
       Processor* zero = ps_[0].get();
-      auto* other = static_cast<Machine*>(zero->m);
-      std::swap(zero->m, mine->m);
+      if (zero->m != nullptr) zero->m->p = nullptr;
+      mine->m = nullptr;
+      zero->m = m;
       m->p = zero;
       set_current_p(zero);
       zero->status.store(PStatus::kRunning, std::memory_order_relaxed);
-      if (other != nullptr) other->p = mine;
-      mine->status.store(PStatus::kStopped, std::memory_order_relaxed);
     }
-    for (PId id = wanted; id < former; ++id) {
-      Processor* p = ps_[id].get();
-      scheduler_->p_removed(id);
-      allocator_->p_removed(*p);
-      p->timers.move_all_to(ps_[0]->timers);
-      {
-        Guard<SpinLock> hold(free_lock_);
-        free_gs_.append(p->free_gs);
-      }
-      stacks_.take_back(p->free_stacks, true);
-      // Its M, held at a safepoint, finds itself without a P when the world starts; the goroutine it ran goes back to
-      // the queue.
-      p->status.store(PStatus::kRemoved, std::memory_order_relaxed);
-    }
+    for (PId id = wanted; id < former; ++id) remove_processor(ps_[id].get());
   }
   p_count_.store(wanted, std::memory_order_relaxed);
   start_the_world();
   return former;
+}
+
+// World stopped. The M that is held with p, if there is one, is parted from it here and not when it wakes: p may have
+// been added again by then. It finds itself without a P, and what it ran goes back to the queue.
+void Runtime::remove_processor(Processor* p) {
+  if (p->m != nullptr) p->m->p = nullptr;
+  p->m = nullptr;
+  scheduler_->p_removed(p->id);
+  allocator_->p_removed(*p);
+  p->timers.move_all_to(ps_[0]->timers);
+  {
+    Guard<SpinLock> hold(free_lock_);
+    free_gs_.append(p->free_gs);
+  }
+  stacks_.take_back(p->free_stacks, true);
+  p->status.store(PStatus::kRemoved, std::memory_order_relaxed);
 }
 
 }  // namespace gearbox
