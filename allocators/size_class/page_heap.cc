@@ -16,7 +16,7 @@ void PageHeap::erase(ByAddress::iterator run) {
   by_address_.erase(run);
 }
 
-PageRun PageHeap::take(std::size_t count) {
+PageRun PageHeap::take(std::size_t count, bool grow) {
   Guard<Mutex> hold(lock_);
   if (auto fit = by_count_.lower_bound({count, 0}); fit != by_count_.end()) {
     auto run = by_address_.find(fit->second);
@@ -26,7 +26,7 @@ PageRun PageHeap::take(std::size_t count) {
     if (rest.count > count) insert(first + count, {rest.count - count, rest.zero});
     return {first, count, rest.zero};
   }
-  if (pages_ - frontier_ < count) return {};
+  if (!grow || pages_ - frontier_ < count) return {};
   const std::size_t first = frontier_;
   frontier_ += count;
   return {first, count, true};

@@ -29,7 +29,8 @@ class PageHeap {
     base_ = base;
     pages_ = pages;
   }
-  PageRun take(std::size_t count);
+  // grow: from behind the frontier, if nothing that was given back fits.
+  PageRun take(std::size_t count, bool grow);
   void give(std::size_t first, std::size_t count);
   // Gives every free run back to the kernel. Returns the bytes that were not there already.
   std::size_t release();
