@@ -29,6 +29,7 @@ enum class Mutant : std::uint32_t {
   kSpinnerForgetsCount,  // a searcher that parked and took its P back is not counted again
   kStealTwice,           // a thief leaves the last G that it took in its victim's ring
   kOverflowLosesOne,     // a ring that overflows forgets one G
+  kNoBirthStamp,         // a goroutine is born in a group of slots that scans skip, and does not say so
   kCount
 };
 
