@@ -28,6 +28,7 @@ struct AllocatorStats {
   std::uint64_t metadata_bytes = 0;  // side tables and span records, resident as far as known
   std::uint64_t freed_bytes = 0;     // by all sweeps so far
   std::uint64_t freed_objects = 0;
+  std::int64_t refill_sweep_ns = 0;  // spent by refills on sweeping, estimated from samples
 };
 
 class Allocator {

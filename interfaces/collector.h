@@ -7,8 +7,8 @@
 //
 // Stacks. A concurrent collector scans every stack exactly once per cycle, and each before its goroutine runs again, so
 // that no status change of a goroutine costs an atomic operation outside a mark phase:
-//   - With the world stopped it calls World::arm_stack_scan(): every G becomes kUnscanned and every P's `scanning` flag
-//     goes up.
+//   - With the world stopped it calls World::arm_stack_scan(): a new epoch, in which every G is kUnscanned, and every
+//     P's `scanning` flag goes up.
 //   - From then on the runtime calls scan_before_run(g) before it runs any G (on the M's or the previous goroutine's
 //     stack); it claims the G by compare-exchange kUnscanned -> kScanning, scans it, sets kScanned; if a worker has it
 //     claimed already, it waits until that is done.
@@ -40,7 +40,8 @@ enum class GcReason : std::uint8_t { kHeapGrowth, kExplicit, kOutOfMemory, kStre
 
 struct CollectorStats {
   std::uint64_t cycles = 0;        // completed marks
-  std::int64_t cpu_ns = 0;         // pauses (times Ps), workers, assists, sweeping, as far as the collector clocks them
+  std::int64_t cpu_ns = 0;         // pauses (times the Ps that were not idle), workers, assists, barrier flushes, stack
+                                   // scans, sweeping outside of refills
   std::int64_t mark_ns = 0;        // wall time from first to second pause, summed
   std::uint64_t marked_bytes = 0;  // by the last cycle
   std::uint64_t assists = 0;

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 
 namespace gearbox {
@@ -24,8 +25,15 @@ enum class GStatus : std::uint8_t {
   kStopped,   // running as far as anyone can tell, but held at a safepoint while the world is stopped; context saved
 };
 
-// Where a concurrent stack scan stands (interfaces/collector.h, "Stacks").
+// Where a concurrent stack scan stands (interfaces/collector.h, "Stacks"). A G keeps it together with the number of the
+// scan it belongs to, its epoch: what an older one left means unscanned. So a new scan begins for all Gs at once, by
+// counting the epoch up, and no G, dead or alive, is touched.
 enum class ScanState : std::uint8_t { kUnscanned, kScanning, kScanned };
+constexpr std::uint32_t scan_word(std::uint32_t epoch, ScanState state) noexcept {
+  return epoch << 2 | static_cast<std::uint32_t>(state);
+}
+// Slots of goroutines are walked in groups of so many (World::visit_gs).
+inline constexpr std::size_t kSlotsAGroup = 16;
 
 // What a switch keeps. Everything else is spilled to the stack by the compiler, so the live words of a switched-out G
 // are those in [sp - 128, stack_hi): 128 bytes for the red zone.
@@ -39,8 +47,8 @@ struct alignas(64) G {
   // ---- read by anyone, written by the runtime
   Context context;  // valid when status is not kRunning or kDead
   std::atomic<GStatus> status{GStatus::kDead};
-  std::atomic<ScanState> scan{ScanState::kUnscanned};
   bool system = false;                        // a runtime's own goroutine: not counted, not a reason to stay alive
+  std::atomic<std::uint32_t> scan{0};         // scan_word()
   const char* wait_reason = "";               // while kWaiting: a constant string for traces ("chan receive")
   std::uint64_t id = 0;                       // unique in the runtime, never reused
   std::uintptr_t stack_lo = 0, stack_hi = 0;  // usable stack [lo, hi); both 0 until it first runs

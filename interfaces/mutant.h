@@ -32,6 +32,7 @@ enum class Mutant : std::uint32_t {
   kNoShadeAtRootEnd,     // a Root's end is not a change
   kNoShadeWithoutP,      // a thread without a P changes Roots as if nobody marked
   kHideClosures,         // the words of closures kept outside stacks are not roots
+  kNoBirthStamp,         // a goroutine is born in a group of slots that scans skip, and does not say so
   kCount
 };
 

@@ -204,7 +204,7 @@ RunStats Runtime::run(std::function<void()> main) {
   stats.procs = p_count();
   const CollectorStats collector = collector_->stats();
   stats.gc_cycles = collector.cycles;
-  stats.gc_cpu_ns = collector.cpu_ns;
+  stats.gc_cpu_ns = collector.cpu_ns + allocator_->stats().refill_sweep_ns;
   stats.gc_pause_ns = collector.pause_ns;
   stats.time_to_stop_ns = time_to_stop_ns_;
   for (const auto& p : ps_) {

@@ -129,6 +129,7 @@ class Runtime final : public World {
   PId p_count() const override { return p_count_.load(std::memory_order_relaxed); }
   Processor& p(PId id) override { return *ps_[id]; }
   PId idle_p_count() const override { return idle_count_.load(std::memory_order_relaxed); }
+  bool has_runnable() const override { return scheduler_->has_runnable(); }
   void prepare_to_park(PId p) override;
   bool cancel_park(PId p) override;
   bool wake_one_parked_p() override;
@@ -142,6 +143,7 @@ class Runtime final : public World {
   void start_the_world() override;
   std::size_t g_slots() const override { return goroutines_.count(); }
   G* g_at(std::size_t slot) override { return goroutines_.at(static_cast<std::uint32_t>(slot)); }
+  void visit_gs(std::size_t group, void (*visit)(void*, G*), void* context) override;
   void visit_stack(G* g, void (*visit)(void*, const std::uintptr_t*, std::size_t), void* context) override;
   std::size_t root_jobs() const override;
   void visit_roots(std::size_t job, void (*visit)(void*, const std::uintptr_t*, std::size_t), void* context) override;
@@ -149,7 +151,7 @@ class Runtime final : public World {
   void take_shaded(void (*visit)(void*, const std::uintptr_t*, std::size_t), void* context) override {
     shaded_.take(visit, context);
   }
-  void arm_stack_scan() override;
+  std::uint32_t arm_stack_scan() override;
   void disarm_stack_scan() override;
   void set_marking(bool on) override;
   void visit_finalizer_objects(void (*visit)(void*, void*), void* context) override;
@@ -172,6 +174,7 @@ class Runtime final : public World {
   Poller& poller() noexcept { return *poller_; }
   Heap& heap() noexcept { return heap_; }
   Stacks& stacks() noexcept { return stacks_; }
+  const GoroutineTable& goroutine_table() const noexcept { return goroutines_; }
   const RuntimeOptions& options() const noexcept { return options_; }
   std::uint32_t lane() const noexcept { return lane_owner_ ? current_m()->id : 0; }
   std::uint64_t goroutine_count() const noexcept;  // the user's; any thread, exact when the world is stopped
@@ -220,6 +223,8 @@ class Runtime final : public World {
   // world.cc
   void hold_at_safepoint(Machine* m, Processor* p);
   void count_stopped();
+  bool spin_until(const std::atomic<std::uint32_t>& word, std::uint32_t differs_from) const;
+  void stamp_birth(Goroutine* g, const P* p);
   void finish();
   void wait_for_the_end();
   void send_machines_home();
@@ -268,13 +273,15 @@ class Runtime final : public World {
   std::atomic<std::int64_t> poll_until_{
       0};  // deadline of the M that sleeps in the poller; INT64_MAX: none; 0: nobody sleeps there
   std::atomic<std::uint32_t> watcher_lane_{0};  // of that M, for lane-owner pollers
-  std::atomic<std::uint32_t> stop_word_{0};     // futex of the stopper
+  std::atomic<std::uint32_t> stop_word_{0};     // futex of the stopper: kStopAwaited, kStopSleeps, kStopReached
   std::atomic<std::uint32_t> world_epoch_{0};   // futex of the held: changes when the world starts again
+  std::atomic<std::uint32_t> held_asleep_{0};   // Ms that sleep on it, or are about to
   std::atomic<std::uint32_t> blocked_calls_{0};
   std::atomic<bool> ended_{false};
   std::atomic<bool> short_of_threads_{false};  // a P may lie idle with work queued: sysmon tries again
   std::atomic<std::uint64_t> next_id_{1};
   std::int64_t boot_began_ns_ = 0;
+  const PId cpus_ = static_cast<PId>(os::online_cpus());  // that this process may run on, at its beginning
 
   SpinLock world_lock_;  // guards the two below: a lock on which goroutines park
   bool world_taken_ = false;
@@ -282,6 +289,7 @@ class Runtime final : public World {
   SpinLock free_lock_;
   GList free_gs_;
   std::atomic<std::int64_t> goroutines_elsewhere_{0};  // as Processor::goroutines, born without a P
+  std::uint32_t scan_epoch_ = 0;  // of stack scans; changed with the world stopped, under free_lock_
 
   std::atomic<std::uint32_t> sysmon_word_{0};
   std::atomic<bool> sysmon_sleeps_{false};

@@ -233,6 +233,25 @@ Goroutine* Runtime::new_goroutine() {
   return goroutine;
 }
 
+// From here on g is alive for stack scans. With a P no scan can be armed meanwhile.
+inline void Runtime::stamp_birth(Goroutine* g, const P* p) {
+  if (p != nullptr) [[likely]] {
+    std::atomic<std::uint32_t>& group = goroutines_.group_epoch(g->slot);
+    if (group.load(std::memory_order_relaxed) != scan_epoch_ && !GEARBOX_MUTANT(kNoBirthStamp))
+      group.store(scan_epoch_, std::memory_order_relaxed);
+    // It has a closure only, whose words the spawner has shaded: born black.
+    g->scan.store(scan_word(scan_epoch_, ScanState::kScanned), std::memory_order_relaxed);
+    g->status.store(GStatus::kRunnable, std::memory_order_release);  // partner: visit_gs()
+    return;
+  }
+  // A thread without a P is not held up by a stop: the lock keeps the next arming from falling between the three, after
+  // which K4 would not hold. Unscanned, since that costs nothing here: whoever runs it looks at its closure.
+  Guard<SpinLock> hold(free_lock_);
+  goroutines_.group_epoch(g->slot).store(scan_epoch_, std::memory_order_relaxed);
+  g->scan.store(scan_word(scan_epoch_, ScanState::kUnscanned), std::memory_order_relaxed);
+  g->status.store(GStatus::kRunnable, std::memory_order_release);  // partner: visit_gs()
+}
+
 void Runtime::start_goroutine(Goroutine* g, Why why) {
   auto* p = current_processor();
   g->id = next_goroutine_id(p);
@@ -248,9 +267,7 @@ void Runtime::start_goroutine(Goroutine* g, Why why) {
   g->context.sp = nullptr;  // give_stack()
   g->context.pc = reinterpret_cast<void*>(&Runtime::goroutine_main);
   g->context.bp = nullptr;
-  // It has a closure only, whose words the spawner has shaded: born black.
-  g->scan.store(ScanState::kScanned, std::memory_order_relaxed);
-  g->status.store(GStatus::kRunnable, std::memory_order_relaxed);
+  stamp_birth(g, p);
   if (!g->system) {
     if (p != nullptr)
       p->goroutines.store(p->goroutines.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);

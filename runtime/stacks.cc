@@ -25,12 +25,18 @@ GoroutineTable::~GoroutineTable() {
   for (std::uint32_t i = 0; i < kMaxSlabs; ++i) {
     const std::uintptr_t slab = slabs_[i].load(std::memory_order_relaxed);
     if (slab == 0) break;
-    os::release(reinterpret_cast<void*>(slab), kSlabGs * sizeof(Goroutine));
+    os::release(reinterpret_cast<void*>(slab), kSlabBytes);
   }
 }
 
 Goroutine* GoroutineTable::at(std::uint32_t number) const noexcept {
   return reinterpret_cast<Goroutine*>(slabs_[number / kSlabGs].load(std::memory_order_acquire)) + number % kSlabGs;
+}
+
+std::atomic<std::uint32_t>& GoroutineTable::group_epoch(std::uint32_t number) const noexcept {
+  const std::uintptr_t slab = slabs_[number / kSlabGs].load(std::memory_order_acquire);
+  return reinterpret_cast<std::atomic<std::uint32_t>*>(
+      slab + kSlabGs * sizeof(Goroutine))[number % kSlabGs / kSlotsAGroup];  // the kernel's zeroes: epoch 0
 }
 
 Status GoroutineTable::grow(std::uint32_t want, GList& out) {
@@ -39,7 +45,7 @@ Status GoroutineTable::grow(std::uint32_t want, GList& out) {
   const std::uint32_t slab = first / kSlabGs;
   if (slab >= kMaxSlabs) return Error{fmt::format("too many goroutines: {} are the limit", kMaxSlabs * kSlabGs)};
   if (slabs_[slab].load(std::memory_order_relaxed) == 0) {
-    auto memory = os::reserve(kSlabGs * sizeof(Goroutine), 0, os::kPageBytes);
+    auto memory = os::reserve(kSlabBytes, 0, os::kPageBytes);
     if (!memory) return Error{"no memory for more goroutines: " + memory.error().message, memory.error().error_number};
     slabs_[slab].store(reinterpret_cast<std::uintptr_t>(*memory), std::memory_order_release);  // partner: at()
   }

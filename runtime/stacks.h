@@ -13,11 +13,16 @@
 // The guard is MADV_GUARD_INSTALL where the kernel has it (no mapping is split: a million stacks in a handful of
 // mappings); mprotect otherwise, which ends near vm.max_map_count / 2 stacks, and then the error says so.
 //
+// Groups. For each kSlotsAGroup numbers a word says in which stack scan (epoch) somebody was last born or found alive
+// there, so that a scan passes over dead Gs without touching them. The words lie behind their slab's Gs.
+//
 // Invariants.  K1  numbers are dense: every G below count() is initialised, and a slab's address is published (release)
 //                  before any G in it is counted.
 //              K2  a stack is in exactly one of: a G that has run and not ended, a P's cache, the pool.
 //              K3  a G gets its stack after its scan for the cycle under way is done, and on the M that runs it: whoever
 //                  scans a G sees either no stack or a whole one.
+//              K4  a group with a live G has stamp e or e - 1 when the scan of epoch e is armed: its G was born since
+//                  the last arming, or was found alive by the scan after it.
 // Rejected.    G and stack as one slot: a million goroutines that wait for their first turn cost a page fault each, and
 //              a spawned one never runs on the pages that the last one left warm.
 #pragma once
@@ -70,9 +75,14 @@ class GoroutineTable {
   std::uint32_t count() const noexcept { return count_.load(std::memory_order_acquire); }  // partner: grow()
   // REQUIRES: number < count().
   Goroutine* at(std::uint32_t number) const noexcept;
+  // The stamp of the group that number is in (K4). Written by births and by scans, with the epoch of the moment only.
+  // REQUIRES: number < count().
+  std::atomic<std::uint32_t>& group_epoch(std::uint32_t number) const noexcept;
 
  private:
   static constexpr std::uint32_t kSlabGs = 1024, kMaxSlabs = 65536;
+  static constexpr std::size_t kSlabBytes =
+      kSlabGs * sizeof(Goroutine) + kSlabGs / kSlotsAGroup * sizeof(std::uint32_t);
   Mutex lock_;  // guards growth
   std::atomic<std::uint32_t> count_{0};
   std::unique_ptr<std::atomic<std::uintptr_t>[]> slabs_ = std::make_unique<std::atomic<std::uintptr_t>[]>(kMaxSlabs);

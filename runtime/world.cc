@@ -17,15 +17,33 @@
 namespace gearbox {
 namespace {
 constexpr std::int64_t kStopRetryNs = 1'000'000;
-}
+constexpr std::int64_t kStopSpinNs = 30'000;
+// Values of stop_word_. Only the stopper goes from awaited to sleeping, so that the last P to stop makes a system call
+// only for one that sleeps.
+constexpr std::uint32_t kStopAwaited = 0, kStopReached = 1, kStopSleeps = 2;
+}  // namespace
 
 // idle_lock_ held.
 void Runtime::count_stopped() {
   GEARBOX_INVARIANT(S4, stop_wait_ > 0, "more Ps stopped than there are");
   if (--stop_wait_ == 0) {
-    stop_word_.store(1, std::memory_order_release);
-    os::futex_wake(stop_word_, 1);
+    if (stop_word_.exchange(kStopReached, std::memory_order_acq_rel) == kStopSleeps) os::futex_wake(stop_word_, 1);
   }
+}
+
+// Watches `word` for as long as waking a sleeper would take. True once it differs. A stop costs two such wake-ups
+// otherwise, and they are longer than most pauses. Not when there are more Ps than CPUs: whoever is waited for may then
+// need the one that would be spun on.
+bool Runtime::spin_until(const std::atomic<std::uint32_t>& word, std::uint32_t differs_from) const {
+  if (cpus_ < 2 || p_count() > cpus_) return false;
+  const std::int64_t began = os::monotonic_ns();
+  do {
+    for (int i = 0; i < 32; ++i) {
+      if (word.load(std::memory_order_acquire) != differs_from) return true;
+      cpu_relax();
+    }
+  } while (os::monotonic_ns() - began < kStopSpinNs);
+  return false;
 }
 
 // On the M's stack, with p owned and the context of whatever goroutine it ran saved.
@@ -43,7 +61,11 @@ void Runtime::hold_at_safepoint(Machine* m, Processor* p) {
     p->status.store(PStatus::kStopped, std::memory_order_release);
     count_stopped();
   }
-  while (world_epoch_.load(std::memory_order_acquire) == epoch) os::futex_wait(world_epoch_, epoch, os::kForever);
+  if (!spin_until(world_epoch_, epoch)) {
+    held_asleep_.fetch_add(1, std::memory_order_seq_cst);  // partner: start_the_world(), which looks after its change
+    while (world_epoch_.load(std::memory_order_seq_cst) == epoch) os::futex_wait(world_epoch_, epoch, os::kForever);
+    held_asleep_.fetch_sub(1, std::memory_order_relaxed);
+  }
   // GOMAXPROCS may have changed meanwhile, and by the time this M runs again more than once: only m->p says whether it
   // still has a P. What became of the P itself is no longer this M's business.
   set_current_p(m->p);
@@ -77,7 +99,7 @@ std::int64_t Runtime::stop_the_world(const char*) {
   {
     Guard<SpinLock> hold(idle_lock_);
     stop_requested_ = true;
-    stop_word_.store(0, std::memory_order_relaxed);
+    stop_word_.store(kStopAwaited, std::memory_order_relaxed);
     stop_wait_ = p_count() - 1;
     for (PId i = 0; i < p_count(); ++i) {
       Processor* p = ps_[i].get();
@@ -93,11 +115,15 @@ std::int64_t Runtime::stop_the_world(const char*) {
     }
     idle_ps_.clear();
     idle_count_.store(0, std::memory_order_seq_cst);
-    if (stop_wait_ == 0) stop_word_.store(1, std::memory_order_relaxed);
+    if (stop_wait_ == 0) stop_word_.store(kStopReached, std::memory_order_relaxed);
   }
-  while (stop_word_.load(std::memory_order_acquire) == 0) {
+  spin_until(stop_word_, kStopAwaited);
+  for (;;) {
     if (ended_.load(std::memory_order_acquire)) return 0;  // main has returned and nobody waits for this any more
-    if (os::futex_wait(stop_word_, 0, kStopRetryNs)) continue;
+    std::uint32_t word = kStopAwaited;
+    if (!stop_word_.compare_exchange_strong(word, kStopSleeps, std::memory_order_acq_rel) && word == kStopReached)
+      break;  // partner: count_stopped()
+    if (os::futex_wait(stop_word_, kStopSleeps, kStopRetryNs)) continue;
     // A P may have entered a system call right after it was asked: take it there.
     Guard<SpinLock> hold(idle_lock_);
     for (PId i = 0; i < p_count() && stop_wait_ > 0; ++i) {
@@ -148,9 +174,9 @@ void Runtime::start_the_world() {
       }
     }
     idle_count_.store(static_cast<PId>(idle_ps_.size()), std::memory_order_seq_cst);
-    world_epoch_.fetch_add(1, std::memory_order_release);  // partner: hold_at_safepoint()
+    world_epoch_.fetch_add(1, std::memory_order_seq_cst);  // partner: hold_at_safepoint()
   }
-  os::futex_wake(world_epoch_, 1 << 30);
+  if (held_asleep_.load(std::memory_order_seq_cst) != 0) os::futex_wake(world_epoch_, 1 << 30);
   wake_sysmon();
   if (scheduler_->has_runnable()) wake_one_parked_p();
   watch_timers_anew();  // deadlines that passed, or came up, while no P was idle for the watcher to take
@@ -190,10 +216,26 @@ void Runtime::visit_roots(std::size_t job, void (*visit)(void*, const std::uintp
   }
 }
 
-void Runtime::arm_stack_scan() {
-  const std::uint32_t n = goroutines_.count();
-  for (std::uint32_t i = 0; i < n; ++i) goroutines_.at(i)->scan.store(ScanState::kUnscanned, std::memory_order_relaxed);
+void Runtime::visit_gs(std::size_t group, void (*visit)(void*, G*), void* context) {
+  const auto first = static_cast<std::uint32_t>(group * kSlotsAGroup);
+  std::atomic<std::uint32_t>& stamp = goroutines_.group_epoch(first);
+  if (scan_epoch_ - stamp.load(std::memory_order_relaxed) > 1) return;  // K4
+  bool alive = false;
+  const std::uint32_t end = std::min<std::uint32_t>(first + kSlotsAGroup, goroutines_.count());
+  for (std::uint32_t slot = first; slot < end; ++slot) {
+    G* g = goroutines_.at(slot);
+    if (g->status.load(std::memory_order_acquire) == GStatus::kDead) continue;
+    alive = true;
+    visit(context, g);
+  }
+  // A birth in the meantime stores the same value.
+  if (alive) stamp.store(scan_epoch_, std::memory_order_relaxed);
+}
+
+std::uint32_t Runtime::arm_stack_scan() {
+  Guard<SpinLock> hold(free_lock_);  // against births on threads without a P: stamp_birth()
   for (PId i = 0; i < p_count(); ++i) ps_[i]->scanning = true;
+  return ++scan_epoch_;
 }
 
 void Runtime::disarm_stack_scan() {

@@ -38,6 +38,7 @@ AllocatorStats SizeClass::stats() const {
   for (const auto& cache : caches_) {
     stats.freed_bytes += cache->freed_bytes.load(std::memory_order_relaxed);
     stats.freed_objects += cache->freed_objects.load(std::memory_order_relaxed);
+    stats.refill_sweep_ns += cache->refill_sweep_ns.load(std::memory_order_relaxed);
   }
   return stats;
 }

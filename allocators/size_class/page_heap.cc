@@ -42,7 +42,7 @@ void PageHeap::set_dirty(std::size_t first, std::size_t count, bool dirty) noexc
   }
 }
 
-PageRun PageHeap::take(std::size_t count) {
+PageRun PageHeap::take(std::size_t count, bool grow) {
   Guard<Mutex> hold(lock_);
   if (auto fit = by_count_.lower_bound({count, 0}); fit != by_count_.end()) {
     auto run = by_address_.find(fit->second);
@@ -53,7 +53,7 @@ PageRun PageHeap::take(std::size_t count) {
     dirty_free_ -= dirt;
     return {first, count, dirt == 0};
   }
-  if (pages_ - frontier_ < count) return {};
+  if (!grow || pages_ - frontier_ < count) return {};
   const std::size_t first = frontier_;
   frontier_ += count;
   if (dirty_.size() * 64 < frontier_) dirty_.resize(std::max(dirty_.size() * 2, frontier_ / 64 + 1));

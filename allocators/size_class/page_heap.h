@@ -36,7 +36,8 @@ class PageHeap {
     base_ = base;
     pages_ = pages;
   }
-  PageRun take(std::size_t count);
+  // grow: from behind the frontier, if nothing that was given back fits.
+  PageRun take(std::size_t count, bool grow);
   void give(std::size_t first, std::size_t count);
   // If more than keep_pages free pages may be resident: gives a piece of them back to the kernel. True: call again.
   bool release(std::size_t keep_pages);

@@ -252,6 +252,7 @@ class ParkingWorld final : public World {
   PId p_count() const override { return procs_; }
   P& p(PId id) override { return *ps_[id].p; }
   PId idle_p_count() const override { return idle_count_.load(std::memory_order_relaxed); }
+  bool has_runnable() const override { return false; }
   void prepare_to_park(PId id) override {
     step(At::kBeforePark);
     GEARBOX_REQUIRE(ps_[id].state == State::kOwned && (self_ == nullptr ? mine_ == id : self_->p == id),
@@ -307,7 +308,11 @@ class ParkingWorld final : public World {
   void visit_stack(G*, void (*)(void*, const std::uintptr_t*, std::size_t), void*) override { refuse(); }
   std::size_t root_jobs() const override { return 0; }
   void visit_roots(std::size_t, void (*)(void*, const std::uintptr_t*, std::size_t), void*) override { refuse(); }
-  void arm_stack_scan() override { refuse(); }
+  void visit_gs(std::size_t, void (*)(void*, G*), void*) override { refuse(); }
+  std::uint32_t arm_stack_scan() override {
+    refuse();
+    return 0;
+  }
   void disarm_stack_scan() override { refuse(); }
   void set_marking(bool) override { refuse(); }
   void visit_finalizer_objects(void (*)(void*, void*), void*) override { refuse(); }
