@@ -271,6 +271,7 @@ class Memory(Case):
             _, status, usage = os.wait4(cell.pid, 0)
             cell.returncode = os.waitstatus_to_exitcode(status)
             self.assertEqual(cell.returncode, 0)
+            result.seek(0)  # the offset is shared with the cell
             record = json.load(result)
         peak = next(metric["value"] for metric in record["metrics"] if metric["name"] == "peak_rss")
         self.assertGreater(usage.ru_maxrss * 1024, len(ballast))  # what rusage says of it
