@@ -18,9 +18,15 @@ constexpr int kMadvGuardInstall = 102;  // linux/mman.h since 6.13; Debian 12's 
 Result<void*> reserve(std::size_t bytes, std::uintptr_t hint, std::size_t alignment) {
   const int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
   if (hint != 0) {
+#if defined(__SANITIZE_THREAD__)
+    // TSan has shadow for a few ranges of addresses only. A hint outside of them it replaces by null, and dies when the
+    // kernel maps at null as asked. To the caller such an address is taken.
+    return Error{fmt::format("mmap {} bytes at {:#x}: not with the thread sanitizer", bytes, hint), EEXIST};
+#else
     void* at = ::mmap(reinterpret_cast<void*>(hint), bytes, PROT_READ | PROT_WRITE, flags | MAP_FIXED_NOREPLACE, -1, 0);
     if (at == MAP_FAILED) return os_error(fmt::format("mmap {} bytes at {:#x}", bytes, hint), errno);
     return at;
+#endif
   }
   const std::size_t slack = alignment > kPageBytes ? alignment : 0;
   void* raw = ::mmap(nullptr, bytes + slack, PROT_READ | PROT_WRITE, flags, -1, 0);
