@@ -126,7 +126,7 @@ class Runtime final : public World {
 
   // ---- World
   const WorldConfig& config() const override { return config_; }
-  PId p_count() const override { return p_count_.load(std::memory_order_relaxed); }
+  PId p_count() const override { return p_count_.load(std::memory_order_acquire); }  // partner: set_procs()
   Processor& p(PId id) override { return *ps_[id]; }
   PId idle_p_count() const override { return idle_count_.load(std::memory_order_relaxed); }
   bool has_runnable() const override { return scheduler_->has_runnable(); }

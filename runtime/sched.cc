@@ -338,6 +338,12 @@ void Runtime::machine_loop(Machine* m) {
         idle(m);
       continue;
     }
+    // Ahead of any stop: its goroutine may be on the way here already, with a P that the stop waits for and that only
+    // this M can take.
+    if (m->locked_g != nullptr && m->held == nullptr) [[unlikely]] {
+      sleep_locked(m);
+      continue;
+    }
     if (const std::uint32_t attention = p->attention.load(std::memory_order_acquire); attention != 0) [[unlikely]] {
       if ((attention & kAttentionStop) != 0) {
         hold_at_safepoint(m, p);
@@ -348,10 +354,6 @@ void Runtime::machine_loop(Machine* m) {
       p->attention.fetch_and(~kAttentionPreempt, std::memory_order_relaxed);
       scheduler_->on_slice_over(p->id);
       slice_over = true;
-    }
-    if (m->locked_g != nullptr && m->held == nullptr) [[unlikely]] {
-      sleep_locked(m);
-      continue;
     }
     bool inherit_slice = false;
     Goroutine* g = std::exchange(m->held, nullptr);

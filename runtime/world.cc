@@ -297,7 +297,8 @@ PId Runtime::set_procs(PId n) {
     scheduler_->p_added(id);
     p->status.store(PStatus::kStopped, std::memory_order_relaxed);
   }
-  p_count_.store(std::max(former, wanted), std::memory_order_relaxed);
+  // Threads without a P look through all Ps, and no stop holds them: sysmon, an M that lies down.
+  p_count_.store(std::max(former, wanted), std::memory_order_release);  // partner: p_count()
   if (wanted < former) {
     Machine* m = current_machine();
     auto* mine = static_cast<Processor*>(m->p);
@@ -312,7 +313,7 @@ PId Runtime::set_procs(PId n) {
     }
     for (PId id = wanted; id < former; ++id) remove_processor(ps_[id].get());
   }
-  p_count_.store(wanted, std::memory_order_relaxed);
+  p_count_.store(wanted, std::memory_order_release);  // partner: p_count()
   start_the_world();
   return former;
 }

@@ -183,7 +183,7 @@ class Gmp final : public Scheduler {
       queues_[p]->next_global = static_cast<std::uint32_t>(options_.global_tick);  // 0: in 2^32 picks
       queues_[p]->runnext.configure(options_.fences == Fences::kAsymmetric);
     }
-    queue_count_ = std::max(queue_count_, p + 1);
+    if (queue_count() <= p) queue_count_.store(p + 1, std::memory_order_release);  // partner: queue_count()
   }
 
   void p_removed(PId p) override {
@@ -198,14 +198,14 @@ class Gmp final : public Scheduler {
 
   bool has_runnable() const override {
     if (global_length_.load(std::memory_order_seq_cst) != 0) return true;
-    for (PId p = 0; p < queue_count_; ++p)
+    for (PId p = 0; p < queue_count(); ++p)
       if (!is_empty(*queues_[p])) return true;
     return false;
   }
 
   void counters(CounterVisitor& v) const override {
     std::uint64_t steals = 0, stolen = 0, failed = 0, overflows = 0, hits = 0;
-    for (PId p = 0; p < queue_count_; ++p) {
+    for (PId p = 0; p < queue_count(); ++p) {
       const Queue& q = *queues_[p];
       steals += q.steals;
       stolen += q.stolen;
@@ -223,7 +223,7 @@ class Gmp final : public Scheduler {
 
   void check() const override {
     std::uint32_t flags = 0;
-    for (PId p = 0; p < queue_count_; ++p) {
+    for (PId p = 0; p < queue_count(); ++p) {
       const Queue& q = *queues_[p];
       const std::uint32_t head = q.head.load(), tail = q.tail.load();
       GEARBOX_REQUIRE(tail - head <= slots_, "G1: ring of P {} from {} to {}", p, head, tail);
@@ -245,6 +245,8 @@ class Gmp final : public Scheduler {
   }
 
  private:
+  PId queue_count() const { return queue_count_.load(std::memory_order_acquire); }  // partner: p_added()
+
   static bool is_empty(const Queue& q) {
     return q.ring_is_empty() && q.runnext.look(std::memory_order_seq_cst) == nullptr;
   }
@@ -444,7 +446,7 @@ class Gmp final : public Scheduler {
   const Options options_;
   const std::uint32_t slots_;
   std::array<std::unique_ptr<Queue>, kMaxPs> queues_;
-  PId queue_count_ = 0;  // changes only while the world is stopped
+  std::atomic<PId> queue_count_{0};  // grows only while the world is stopped; has_runnable() may look even then
   static constexpr std::uint32_t kWorkLeft = 1u << 31, kSpinners = kWorkLeft - 1;
   // kSpinners: how many, wakes under way too; kWorkLeft: see leave_to_spinner().
   alignas(64) std::atomic<std::uint32_t> spinning_{0};
