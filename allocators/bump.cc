@@ -150,7 +150,7 @@ class Bump final : public Allocator {
       }
     });
   }
-  void release_free_memory() override {}  // nothing is ever free
+  bool release_free_memory(std::uint64_t) override { return false; }  // nothing is ever free
   AllocatorStats stats() const override {
     const std::uint64_t in_use = heap_->in_use_bytes.load(std::memory_order_relaxed);
     return {.in_use_bytes = in_use,

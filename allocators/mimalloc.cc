@@ -25,7 +25,8 @@
 //             already.
 // Cost.       An atomic or an object for its start bit (two while marking), and 6 to 11 ns a dead object in the sweep.
 // Weak spot.  Segments of 32 MiB, each one M's: the range is reserved far larger than the limit asked for, and the
-//             limit is counted in bytes.
+//             limit is counted in bytes. Memory goes back to the kernel by whole segments only, and only from threads
+//             that go on allocating.
 #include <dlfcn.h>
 #include <mimalloc.h>
 
@@ -72,8 +73,8 @@ struct Library {
   decltype(&::mi_heap_zalloc) heap_zalloc;
   decltype(&::mi_heap_malloc) heap_malloc;
   decltype(&::mi_free) free;
-  decltype(&::mi_collect) collect;
-  decltype(&::mi_usable_size) usable_size;
+  decltype(&::mi_heap_collect) heap_collect;
+  decltype(&::mi_good_size) good_size;
   decltype(&::mi_option_set) option_set;
 };
 struct Range {
@@ -111,8 +112,8 @@ Status open_library(Pool& pool) {  // lock held
   find(l.heap_zalloc, "mi_heap_zalloc");
   find(l.heap_malloc, "mi_heap_malloc");
   find(l.free, "mi_free");
-  find(l.collect, "mi_collect");
-  find(l.usable_size, "mi_usable_size");
+  find(l.heap_collect, "mi_heap_collect");
+  find(l.good_size, "mi_good_size");
   find(l.option_set, "mi_option_set");
   if (missing != nullptr)
     return Error{
@@ -132,6 +133,7 @@ struct Cache {  // one P's
 struct ThreadHeaps {  // one M's
   mi_heap_t* scanned = nullptr;
   mi_heap_t* noscan = nullptr;
+  std::uint64_t collections = 0;  // of Mimalloc::wanted_collections_, done by this M
 };
 
 class Mimalloc final : public Allocator {
@@ -147,7 +149,7 @@ class Mimalloc final : public Allocator {
     ps_.push_back(&p);
   }
   void p_removed(P& p) override {
-    flush_account(p);
+    empty(p);
     ps_.erase(std::find(ps_.begin(), ps_.end(), &p));
     p.cache.impl = nullptr;
   }
@@ -171,19 +173,36 @@ class Mimalloc final : public Allocator {
   void enumerate(void (*visit)(void*, const Object&), void* context) override {
     for_each_start([&](std::uintptr_t cell) { visit(context, find_object(*heap_, cell)); });
   }
-  void release_free_memory() override {
-    pool().library.collect(true);
-  }  // of this thread's heaps; others' when they next collect
+  // Segments that are free as a whole go back, when the thread whose they are collects its heaps: this one now, others
+  // at their next allocation. One step, and only when a sweep has freed more than is to be kept: a collection of all
+  // heaps a cycle would cost more than the memory is worth.
+  bool release_free_memory(std::uint64_t keep_bytes) override {
+    const std::uint64_t freed = freed_bytes_.load(std::memory_order_relaxed);
+    if (freed - released_at_.exchange(freed, std::memory_order_relaxed) <= keep_bytes) return false;
+    wanted_collections_.fetch_add(1, std::memory_order_relaxed);
+    if (auto* heaps = static_cast<ThreadHeaps*>(current_m()->allocator_data)) collect_heaps(*heaps);
+    return false;
+  }
   AllocatorStats stats() const override {
     return {.in_use_bytes = heap_->in_use_bytes.load(std::memory_order_relaxed),
-            .metadata_bytes = table_bytes_,
+            .metadata_bytes = table_bytes(),
             .freed_bytes = freed_bytes_.load(std::memory_order_relaxed),
             .freed_objects = freed_objects_.load(std::memory_order_relaxed)};
   }
 
  private:
   void* allocate(P& p, const TypeDesc* type, std::size_t bytes);
+  // The side tables' pages that may be resident: those of chunks where objects were.
+  std::uint64_t table_bytes() const noexcept {
+    std::uint64_t chunks = 0;
+    for (std::size_t chunk = 0; chunk < chunks_; ++chunk) chunks += touched_[chunk].load(std::memory_order_relaxed);
+    return chunks * (3 * kChunkWords * sizeof(std::uint64_t) + kChunkBytes / kCrossingBytes * sizeof(std::uint64_t)) +
+           chunks_;
+  }
+  void collect_heaps(ThreadHeaps& heaps);
   mi_heap_t* heap_of_thread(bool noscan);
+  // What the library sets aside for a request: the account's unit, the same when it is made and when it is freed.
+  static std::size_t held_by(std::size_t need) noexcept { return pool().library.good_size(need); }
   void* take_block(mi_heap_t* heap, std::size_t bytes);
   void give_block(void* block);
   void empty(P& p) {
@@ -206,7 +225,7 @@ class Mimalloc final : public Allocator {
   const Options options_;
   Heap* heap_ = nullptr;
   std::uintptr_t base_ = 0;  // of the range, while this instance holds it
-  std::size_t bytes_ = 0, limit_bytes_ = 0, chunks_ = 0, table_bytes_ = 0;
+  std::size_t bytes_ = 0, limit_bytes_ = 0, chunks_ = 0;
   mi_arena_id_t arena_ = 0;
   std::vector<std::pair<void*, std::size_t>> tables_;
   std::atomic<std::uint64_t>* starts_ = nullptr;
@@ -218,6 +237,8 @@ class Mimalloc final : public Allocator {
   std::atomic<std::uint32_t> sweeping_{0};
   std::atomic<bool> done_{true};
   std::atomic<std::uint64_t> freed_bytes_{0}, freed_objects_{0};
+  std::atomic<std::uint64_t> released_at_{0};         // freed_bytes_ at the last release_free_memory()
+  std::atomic<std::uint64_t> wanted_collections_{0};  // of every M's heaps
   std::vector<P*> ps_;
   std::vector<std::unique_ptr<Cache>> caches_;
   std::mutex threads_lock_;
@@ -286,6 +307,14 @@ Mimalloc::~Mimalloc() {
     if (base_ != 0 && r.base == base_) r.taken = false;
 }
 
+// The calling M's own. F4: not in kMark, but later then.
+void Mimalloc::collect_heaps(ThreadHeaps& heaps) {
+  if (heap_->phase.load(std::memory_order_relaxed) == GcPhase::kMark) return;
+  heaps.collections = wanted_collections_.load(std::memory_order_relaxed);
+  for (mi_heap_t* heap : {heaps.scanned, heaps.noscan})
+    if (heap != nullptr) pool().library.heap_collect(heap, true);
+}
+
 mi_heap_t* Mimalloc::heap_of_thread(bool noscan) {
   M* m = current_m();
   auto* heaps = static_cast<ThreadHeaps*>(m->allocator_data);
@@ -295,6 +324,8 @@ mi_heap_t* Mimalloc::heap_of_thread(bool noscan) {
     heaps = threads_.back().get();
     m->allocator_data = heaps;
   }
+  if (heaps->collections != wanted_collections_.load(std::memory_order_relaxed)) [[unlikely]]
+    collect_heaps(*heaps);
   mi_heap_t*& heap = noscan && options_.segregate ? heaps->noscan : heaps->scanned;
   if (heap == nullptr) heap = pool().library.heap_new_in_arena(arena_);
   return heap;
@@ -322,7 +353,8 @@ void Mimalloc::give_block(void* block) { pool().library.free(block); }
 
 void* Mimalloc::allocate(P& p, const TypeDesc* type, std::size_t bytes) {
   const std::size_t need = sizeof(ObjectHeader) + bytes;
-  if (heap_->in_use_bytes.load(std::memory_order_relaxed) + need > limit_bytes_) return nullptr;
+  const std::size_t held = held_by(need);
+  if (heap_->in_use_bytes.load(std::memory_order_relaxed) + held > limit_bytes_) return nullptr;
   mi_heap_t* heap = heap_of_thread(type == nullptr || type->ref_count == 0);
   if (heap == nullptr) return nullptr;
   void* block = take_block(heap, need);
@@ -340,10 +372,10 @@ void* Mimalloc::allocate(P& p, const TypeDesc* type, std::size_t bytes) {
     heap_->mark_bits[granule / 64].fetch_or(bit, std::memory_order_relaxed);
   starts_[granule / 64].fetch_or(bit,
                                  std::memory_order_release);  // F1, F2; partner: find_by_start_bits(), sweep_chunk()
-  p.cache.allocated_bytes += need;
+  p.cache.allocated_bytes += held;
   p.cache.allocated_objects += 1;
   auto& cache = *static_cast<Cache*>(p.cache.impl);
-  cache.unflushed_bytes += need;
+  cache.unflushed_bytes += held;
   if (cache.unflushed_bytes >= kFlushBytes) flush_account(p);
   return header + 1;
 }
@@ -400,7 +432,7 @@ void Mimalloc::sweep_chunk(std::size_t chunk) {
       if (kGearboxChecked) std::memset(reinterpret_cast<void*>(cell), kPoison, need);
       give_block(reinterpret_cast<void*>(cell));
       ++objects;
-      bytes += need;
+      bytes += held_by(need);
     }
   }
   freed_objects_.fetch_add(objects, std::memory_order_relaxed);

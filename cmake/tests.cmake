@@ -1,5 +1,5 @@
 # One test binary per folder of tests/ that holds C++; every test in it is a ctest entry of its own process, so that a crash or a hang
-# costs one test. tests/house/*_test.py hold the tree's own rules, tests/docs/*_test.py hold the documents to the code. tests/analysis is Python's unittest, run by the front-door script.
+# costs one test. tests/house/*_test.py hold the tree's own rules, tests/docs/*_test.py hold the documents to the code, tests/harness/*_test.py use the command line. tests/analysis is Python's unittest, run by the front-door script.
 enable_testing()
 find_package(GTest REQUIRED)
 include(GoogleTest)
@@ -26,12 +26,12 @@ foreach(room IN LISTS test_rooms)
   endif()
 endforeach()
 
-foreach(room house docs)
+foreach(room house docs harness)
   file(GLOB room_tests CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/tests/${room}/*_test.py")
   foreach(test IN LISTS room_tests)
     get_filename_component(name "${test}" NAME_WE)
     add_test(NAME ${room}.${name} COMMAND "${GEARBOX_PYTHON}" -B "${test}" "${CMAKE_SOURCE_DIR}" "${CMAKE_BINARY_DIR}")
-    set_tests_properties(${room}.${name} PROPERTIES TIMEOUT 300)
+    set_tests_properties(${room}.${name} PROPERTIES TIMEOUT 600)
   endforeach()
 endforeach()
 

@@ -93,19 +93,21 @@ class Stw final : public Collector {
       return collect(GcReason::kStress);
     if (heap_->live_bytes.load(std::memory_order_relaxed) + bytes >= trigger_.load(std::memory_order_relaxed))
       return collect(GcReason::kHeapGrowth);
-    if (heap_->phase.load(std::memory_order_relaxed) == GcPhase::kSweep &&
-        !allocator_->sweep(*current_p(), kSweepUnitsARefill))
-      end_sweep();
+    if (heap_->phase.load(std::memory_order_relaxed) == GcPhase::kSweep) sweep(kSweepUnitsARefill);
   }
 
-  void flush_write_buffer(P& p) override { p.write_buffer.count = 0; }  // the flag is never up
+  void flush_write_buffer(P& p) override { p.write_buffer.count = 0; }  // the flag is never up outside the pause
   void shade_words(P&, const std::uintptr_t*, std::size_t) override {}
   void scan_before_run(G*) override {}
 
   void collect(GcReason reason) override;
   void stop() override {}  // a cycle never outlives the pause it runs in
 
-  CollectorStats stats() const override { return stats_; }
+  CollectorStats stats() const override {
+    CollectorStats stats = stats_;
+    stats.cpu_ns += sweep_ns_.load(std::memory_order_relaxed);
+    return stats;
+  }
   void counters(CounterVisitor& v) const override {
     v.counter("marked_objects", marked_objects_, "Objects marked, all cycles.");
     v.counter("cycles_shared", shared_.load(std::memory_order_relaxed),
@@ -118,6 +120,7 @@ class Stw final : public Collector {
     trigger_.store(options_.gogc == 0 ? ~std::uint64_t{0} : std::max(least, marked + marked * options_.gogc / 100),
                    std::memory_order_relaxed);
   }
+  bool sweep(std::size_t units);
   void end_sweep();
   void pause();
   void mark_roots();
@@ -140,8 +143,9 @@ class Stw final : public Collector {
   Heap* heap_ = nullptr;
   Allocator* allocator_ = nullptr;
   std::atomic<std::uint64_t> trigger_{0}, refills_{0}, shared_{0};
-  std::atomic<std::uint64_t> cycles_{0};  // written in a pause
-  std::atomic<bool> sweep_ended_{true};   // finish_sweep() has been called for this cycle
+  std::atomic<std::uint64_t> cycles_{0};   // written in a pause
+  std::atomic<std::int64_t> sweep_ns_{0};  // outside of pauses
+  std::atomic<bool> sweep_ended_{true};    // finish_sweep() has been called for this cycle
 
   // Used in the pause only.
   GreyStack stack_;
@@ -164,22 +168,34 @@ void Stw::collect(GcReason reason) {
   // Whoever gets the world after us may find that a whole cycle was run since we asked: its pause began after our call,
   // since we were running then.
   const std::uint64_t asked = cycles_.load(std::memory_order_acquire);
+  const auto busy = static_cast<std::int64_t>(world_.p_count() - world_.idle_p_count());  // about to stand still
   const std::int64_t to_stop = world_.stop_the_world("collect");
   const std::int64_t stopped = os::monotonic_ns();
   if (cycles_.load(std::memory_order_acquire) == asked) {
     world_.on_system_stack([](void* self) { static_cast<Stw*>(self)->pause(); }, this);
     const std::int64_t ended = os::monotonic_ns();
     stats_.mark_ns += ended - stopped;
-    stats_.cpu_ns += (ended - stopped) * static_cast<std::int64_t>(world_.p_count());
+    stats_.cpu_ns += (ended - stopped) * busy;
     stats_.pause_ns.record(static_cast<std::uint64_t>(to_stop + ended - stopped));
   } else {
     shared_.fetch_add(1, std::memory_order_relaxed);
   }
   world_.start_the_world();
-  if (reason == GcReason::kHeapGrowth) return;
-  while (allocator_->sweep(*current_p(), kSweepUnits)) {
-  }
-  end_sweep();
+  if (reason != GcReason::kHeapGrowth)
+    while (sweep(kSweepUnits)) {
+    }
+  // What the heap will hardly need before the next cycle; a step reaches no safepoint, so none runs inside a pause.
+  const std::uint64_t trigger = trigger_.load(std::memory_order_relaxed);
+  while (allocator_->release_free_memory(trigger + std::min(trigger / 10, ~trigger))) world_.yield();
+}
+
+// A step outside of pauses. False when nothing was left to take.
+bool Stw::sweep(std::size_t units) {
+  const std::int64_t began = os::monotonic_ns();
+  const bool more = allocator_->sweep(*current_p(), units);
+  sweep_ns_.fetch_add(os::monotonic_ns() - began, std::memory_order_relaxed);
+  if (!more) end_sweep();
+  return more;
 }
 
 // Whoever finds nothing left to sweep closes the cycle; once. No safepoint in between, so no pause can find it half
@@ -199,6 +215,7 @@ void Stw::pause() {
   allocator_->begin_mark();
   heap_->phase.store(GcPhase::kMark, std::memory_order_release);
   marked_bytes_ = 0;
+  world_.set_marking(true);  // for threads without a P, which go on changing roots
   mark_roots();
   drain();
   // What a finalizer will see must live: first the fields of all objects that have one, then, of those found dead, the
@@ -221,6 +238,9 @@ void Stw::pause() {
       },
       this);
   drain();
+  world_.take_shaded(look_at_words, this);
+  drain();
+  world_.set_marking(false);
 
   allocator_->begin_sweep();
   heap_->phase.store(GcPhase::kSweep, std::memory_order_release);

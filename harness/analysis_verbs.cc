@@ -17,10 +17,11 @@ std::string python() {
   return given != nullptr && *given != '\0' ? given : "/usr/bin/python3";
 }
 
-int run_analysis(const Arguments& arguments) {
+int run_analysis(const Arguments& arguments, bool output_to_errors = false) {
   Arguments command = {python(), "-m", "analysis"};
   command.insert(command.end(), arguments.begin(), arguments.end());
-  return run_to_end(command, {"PYTHONPATH=" + root_folder() + "/harness", "PYTHONDONTWRITEBYTECODE=1"});
+  return run_to_end(command, {"PYTHONPATH=" + root_folder() + "/harness", "PYTHONDONTWRITEBYTECODE=1"},
+                    output_to_errors);
 }
 
 }  // namespace
@@ -54,9 +55,9 @@ int analysis_verb(const std::string& verb, const Arguments& arguments) {
 int analyse_finished_run(const std::string& run, bool json) {
   int first = 0;
   for (const char* verb : {"table", "plot", "report"}) {
-    if (json && std::string(verb) == "table") continue;  // standard output belongs to the JSON
+    if (json && std::string(verb) == "table") continue;
     std::fflush(stdout);
-    const int code = run_analysis({verb, run});
+    const int code = run_analysis({verb, run}, json);  // standard output belongs to the JSON
     if (code != 0)
       fmt::print(stderr,
                  "gearbox: the analysis ({} {}) ended with exit code {}; the records are safe, repeat it with: gearbox "

@@ -26,9 +26,9 @@ std::string cell_id(const Cell& cell, const std::string& build_id);
 Json plan_json(const Cell& cell);
 Result<Cell> cell_from_json(const Json& json, const std::string& where);
 
-// The cell's process: reads the spec (plan_json, optionally with "boot_trace"), runs the program here and writes one
-// JSON result to the file. Blocks until the workload has ended. Returns the process's exit code; a panic or deadlock of
-// the workload exits by itself.
+// The cell's process: reads the spec (plan_json, optionally with "boot_trace", and with "runner", the process that must
+// outlive this one), runs the program here and writes one JSON result to the file. Blocks until the workload has ended.
+// Returns the process's exit code; a panic or deadlock of the workload exits by itself.
 int run_cell_body(const std::string& spec_text, int result_fd);
 
 }  // namespace gearbox::harness

@@ -2,12 +2,14 @@
 // the parent says how it died.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cmath>
 
 #include "base/os/clock.h"
 #include "base/os/file.h"
 #include "base/os/memory.h"
+#include "base/os/process.h"
 #include "harness/cell.h"
 
 namespace gearbox::harness {
@@ -27,13 +29,14 @@ Json hist_json(const std::string& name, const std::string& unit, const Histogram
           {"min", h.min()}, {"max", h.max()}, {"percentiles", percentiles}, {"buckets", buckets}};
 }
 
-// A machine that runs out of something is a failed cell; a machine that says no to a gear is an unsupported one.
-bool is_shortage(int error_number) {
-  return error_number == ENOMEM || error_number == EAGAIN || error_number == EMFILE || error_number == ENFILE ||
-         error_number == ENOSPC;
+// What a kernel or container says to a gear that it will not have. Every other error at the start is a failure of the
+// cell: a word for it that sounds like an excuse would hide a fault of ours.
+bool is_refusal(int error_number) {
+  return error_number == EPERM || error_number == EACCES || error_number == ENOSYS || error_number == EOPNOTSUPP;
 }
 
-Json measure(const RunStats& stats, const Report& report, std::int64_t wall_ns, std::int64_t cpu_ns) {
+Json measure(const RunStats& stats, const Report& report, std::string_view headline, std::int64_t wall_ns,
+             std::int64_t cpu_ns) {
   Json out = Json::object();
   std::string failed;
   Json checks = Json::array(), metrics = Json::array(), hists = Json::array(), counters = Json::object();
@@ -42,6 +45,10 @@ Json measure(const RunStats& stats, const Report& report, std::int64_t wall_ns, 
     if (!check.ok) failed += fmt::format("{}{}: {}", failed.empty() ? "" : "; ", check.name, check.detail);
   }
   if (report.checks.empty()) failed = "the workload made no check of its answer";
+  const bool leads =
+      std::any_of(report.metrics.begin(), report.metrics.end(), [&](const auto& m) { return m.name == headline; });
+  if (failed.empty() && !leads && !report.metrics.empty())  // one without any is a server: there was nothing to measure
+    failed = fmt::format("the workload names '{}' as its headline and reported no such metric", headline);
   for (const auto& counter : stats.counters) counters[counter.name] = counter.value;
   // A wrong answer has no time: metrics and histograms of such a cell must not reach a plot.
   if (failed.empty()) {
@@ -69,6 +76,12 @@ Json measure(const RunStats& stats, const Report& report, std::int64_t wall_ns, 
 Result<Json> run_spec(const std::string& spec_text) {
   auto json = parse_json(spec_text, "the cell's spec");
   if (!json) return json.error();
+  // A cell outlives nobody: when its runner is killed it must not go on and disturb the run that resumes.
+  if (json->contains("runner") && (*json)["runner"].is_number_integer()) {
+    const auto runner = (*json)["runner"].get<pid_t>();
+    if (!os::die_with_parent(runner))
+      return Error{fmt::format("the process that started this cell ({}) is gone, so the cell does not begin", runner)};
+  }
   auto cell = cell_from_json(*json, "the cell's spec");
   if (!cell) return cell.error();
   auto workload = find_workload(cell->workload);
@@ -96,9 +109,9 @@ Result<Json> run_spec(const std::string& spec_text) {
   const std::int64_t wall_ns = os::monotonic_ns() - wall_before, cpu_ns = os::process_cpu_ns() - cpu_before;
   Json out;
   if (stats) {
-    out = measure(*stats, report, wall_ns, cpu_ns);
+    out = measure(*stats, report, workload->headline, wall_ns, cpu_ns);
   } else {
-    out["status"] = is_shortage(stats.error().error_number) ? "exit" : "unsupported";
+    out["status"] = is_refusal(stats.error().error_number) ? "unsupported" : "exit";
     out["reason"] = stats.error().message;
   }
   out["effective"] = effective;
@@ -108,6 +121,7 @@ Result<Json> run_spec(const std::string& spec_text) {
 }  // namespace
 
 int run_cell_body(const std::string& spec_text, int result_fd) {
+  os::raise_descriptor_limit();  // each connection of a cell may need two
   auto result = run_spec(spec_text);
   if (!result) {  // the parent has checked all this; a spec written by hand gets the same sentence
     fmt::print(stderr, "gearbox cell: {}\n", result.error().message);

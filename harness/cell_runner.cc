@@ -13,6 +13,7 @@
 #include "base/os/disk.h"
 #include "base/os/file.h"
 #include "base/os/process.h"
+#include "base/os/thread.h"
 #include "base/random.h"
 
 namespace gearbox::harness {
@@ -42,9 +43,16 @@ double load1() {
   return text ? std::strtod(text->c_str(), nullptr) : 0.0;
 }
 
-// Kills by the kernel's out-of-memory killer since boot, on this machine.
+// Kills by the kernel's out-of-memory killer so far: in our control group where there is one to ask, else on this
+// machine. Neither says whom it hit; together with a SIGKILL that we did not send it is as good as there is.
 std::uint64_t oom_kills() {
-  auto text = os::read_file("/proc/vmstat");
+  std::string file = "/proc/vmstat";
+  if (auto groups = os::read_file("/proc/self/cgroup"); groups && groups->starts_with("0::")) {
+    const std::string path = groups->substr(3, groups->find('\n') - 3);
+    const std::string events = "/sys/fs/cgroup" + (path == "/" ? "" : path) + "/memory.events";
+    if (std::filesystem::exists(events)) file = events;
+  }
+  auto text = os::read_file(file);
   if (!text) return 0;
   const auto at = text->find("oom_kill ");
   return at == std::string::npos ? 0 : std::strtoull(text->c_str() + at + 9, nullptr, 10);
@@ -87,6 +95,8 @@ enum class Ending { kItself, kTimeout, kMemory, kOutput, kInterrupt };
 
 }  // namespace
 
+CellRunner own_cells() { return CellRunner({os::own_executable(), "cell"}, os::kOwnProgram); }
+
 std::string iso_time(std::int64_t wall_ns, bool milliseconds) {
   const std::time_t seconds = wall_ns / 1'000'000'000;
   std::string out = fmt::format("{:%Y-%m-%dT%H:%M:%S}", fmt::gmtime(seconds));
@@ -101,6 +111,13 @@ CellOutcome CellRunner::run(const Cell& cell, std::uint64_t attempt, std::uint64
   record.update(plan_json(cell));
   record["attempt"] = attempt;
   for (const char* key : {"status", "exit", "signal", "reason"}) record[key] = nullptr;
+  const Json empty = {{"effective", Json::object()},
+                      {"metrics", Json::array()},
+                      {"hists", Json::array()},
+                      {"counters", Json::object()},
+                      {"checks", Json::array()}};
+  record.update(empty);
+  record["rusage"] = record["noise"] = Json::object();  // known once a process has ended
   const std::int64_t started_wall = os::wall_ns(), started = os::monotonic_ns();
   record["t_start"] = iso_time(started_wall, true);
   record["wall_ns"] = 0;
@@ -116,8 +133,14 @@ CellOutcome CellRunner::run(const Cell& cell, std::uint64_t attempt, std::uint64
   const std::string& path = folder.path;
   std::filesystem::create_directory(path + "/work");  // the cell's own folder: it cannot trample on our files beside it
   Json spec = plan_json(cell);
+  spec["runner"] = os::process_id();
   if (boot_trace) spec["boot_trace"] = true;
-  if (auto written = os::replace_file(path + "/spec.json", to_line(spec)); !written) return infra(written.error());
+  const std::string spec_text = to_line(spec);
+  if (auto file = os::create_file(path + "/spec.json"); !file) {
+    return infra(file.error());
+  } else if (int error = os::write_all(file->fd(), spec_text.data(), spec_text.size()); error != 0) {
+    return infra(os_error("writing " + path + "/spec.json", error));
+  }
   auto input = os::open_for_reading(path + "/spec.json");
   auto result = os::create_file(path + "/result.json");
   auto output = os::create_file(path + "/stdout"), errors = os::create_file(path + "/stderr");
@@ -126,12 +149,16 @@ CellOutcome CellRunner::run(const Cell& cell, std::uint64_t attempt, std::uint64
 
   os::SpawnRequest request;
   request.arguments = command_;
+  request.program = program_;
   request.environment = environment(seed);
   request.folder = pass_through ? "" : path + "/work";
   request.input = input->fd();
   if (!pass_through) {
     request.output = output->fd();
     request.errors = errors->fd();
+  } else if (output_to_errors) {
+    constexpr int kErrors = 2;
+    request.output = kErrors;
   }
   request.extra = result->fd();
   const CpuTicks ticks_before = cpu_ticks();
@@ -168,7 +195,7 @@ CellOutcome CellRunner::run(const Cell& cell, std::uint64_t attempt, std::uint64
     }
     if (limits.timeout_s != 0 && now - started > static_cast<std::int64_t>(limits.timeout_s) * 1'000'000'000)
       end_it(Ending::kTimeout, false);
-    if (limits.mem_limit_mib != 0 && os::resident_bytes_of(*child) > limits.mem_limit_mib << 20)
+    if (limits.mem_limit_mib != 0 && os::resident_bytes_of_family(*child) > limits.mem_limit_mib << 20)
       end_it(Ending::kMemory, true);
     if (!pass_through && os::size_of(*output) + os::size_of(*errors) > limits.output_limit_mib << 20)
       end_it(Ending::kOutput, true);
@@ -201,11 +228,6 @@ CellOutcome CellRunner::run(const Cell& cell, std::uint64_t attempt, std::uint64
 
   auto found = parse_json(os::read_part(*result, 0, 256u << 20), "the cell's result");
   const bool complete = found && found->is_object() && found->contains("status") && (*found)["status"].is_string();
-  Json empty = {{"effective", Json::object()},
-                {"metrics", Json::array()},
-                {"hists", Json::array()},
-                {"counters", Json::object()},
-                {"checks", Json::array()}};
   const auto say = [&](const char* status, const std::string& reason) {
     record["status"] = status;
     record["reason"] = reason;
@@ -220,7 +242,7 @@ CellOutcome CellRunner::run(const Cell& cell, std::uint64_t attempt, std::uint64
   } else if (ending == Ending::kOutput) {
     say("signal", fmt::format("killed by the runner: it printed more than {} MiB", limits.output_limit_mib));
   } else if (ended->signal == SIGKILL && ending == Ending::kItself && oom_kills() > oom_before) {
-    say("oom", "killed by the kernel's out-of-memory killer");
+    say("oom", "killed by SIGKILL while the kernel's out-of-memory killer was at work");
   } else if (ended->signal != 0) {
     say("signal", fmt::format("died of {}{}", signal_name(ended->signal), quoted));
   } else if (complete && (ended->exit_code == 0 || (*found)["status"] == "exit")) {

@@ -26,12 +26,15 @@ struct CellOutcome {
 
 class CellRunner {
  public:
-  // command: the program and leading arguments of a cell process ({own_executable(), "cell"}; tests give a script). The
-  // process gets the spec on standard input and writes its result to descriptor 3.
-  explicit CellRunner(std::vector<std::string> command) : command_(std::move(command)) {}
+  // command: the program and leading arguments of a cell process (own_cells(); tests give a script). The process gets
+  // the spec on standard input and writes its result to descriptor 3. program: the file to start, when it is not the one
+  // at command[0].
+  explicit CellRunner(std::vector<std::string> command, std::string program = "")
+      : command_(std::move(command)), program_(std::move(program)) {}
 
   CellLimits limits;
   bool pass_through = false;  // the cell prints to our own output, runs in our folder, and gets our interrupts (`run`)
+  bool output_to_errors = false;  // with pass_through: what the cell prints goes to our standard error
   bool boot_trace = false;
 
   // seed decides the padding of the environment: one layout of the stack is one sample, so each attempt gets another.
@@ -39,7 +42,12 @@ class CellRunner {
 
  private:
   std::vector<std::string> command_;
+  std::string program_;
 };
+
+// Cells of this very program: of the file that this process was started from and that build ids are made of. A build
+// that ends in the middle of a sweep puts another file at the same path; its cells would carry this build's label.
+CellRunner own_cells();
 
 std::string iso_time(std::int64_t wall_ns, bool milliseconds);  // "2026-11-23T22:15:31.123Z"
 

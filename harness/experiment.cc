@@ -57,6 +57,14 @@ class Section {
     const auto* node = find(key);
     return node == nullptr ? fallback : integer_of(*node, key_name(key), range);
   }
+  double number(std::string_view key, double fallback, double low, double high) const {
+    const auto* node = find(key);
+    if (node == nullptr) return fallback;
+    const auto value = node->value<double>();  // whole numbers, too
+    if (!node->is_number() || !value || !(*value >= low && *value <= high))
+      refuse(line(key), fmt::format("{} must be a number from {} to {}", key_name(key), low, high));
+    return *value;
+  }
   std::uint64_t integer_of(const toml::node& node, const std::string& what, Range range) const {
     const auto* number = node.as_integer();
     if (number == nullptr)
@@ -229,27 +237,54 @@ class Reader {
     RuntimeOptions defaults;
     OptionView now_view(*runtime), default_view(defaults);
     out_.runtime = join_pairs(changed_options(now_view, default_view));
-    const Section analysis = section("analysis", {"baseline"});
+    const Section analysis = section("analysis", {"baseline", "alpha", "rope_pct"});
+    out_.alpha = analysis.number("alpha", out_.alpha, 0.0001, 0.5);
+    out_.rope_pct = analysis.number("rope_pct", out_.rope_pct, 0, 50);
     const std::string baseline = analysis.text("baseline", "");
     if (!baseline.empty()) read_baseline(analysis, baseline);
   }
 
+  // "scheduler=gmp:runnext=off,steal=one,collector=stw": a comma separates gears when a family's name follows, and the
+  // options of one gear otherwise.
   void read_baseline(const Section& analysis, const std::string& text) {
     const std::uint32_t line = analysis.line("baseline");
-    auto pairs = split_pairs(text, "[analysis] baseline", text);
-    if (!pairs) analysis.refuse(line, pairs.error().message);
-    for (const auto& [family_name, gear] : *pairs) {
-      const auto family = std::find(kFamilies.begin(), kFamilies.end(), family_name);
-      if (family == kFamilies.end())
-        analysis.refuse(
-            line, fmt::format("[analysis] baseline: '{}' is not one of {}", family_name, fmt::join(kFamilies, ", ")));
-      const auto index = static_cast<std::size_t>(family - kFamilies.begin());
+    const auto family_of = [](std::string_view piece) {
+      const auto name = piece.substr(0, piece.find('='));
+      return static_cast<std::size_t>(std::find(kFamilies.begin(), kFamilies.end(), name) - kFamilies.begin());
+    };
+    std::vector<std::string> gears;
+    for (std::size_t at = 0; at <= text.size();) {
+      const std::size_t end = std::min(text.find(',', at), text.size());
+      const std::string piece = text.substr(at, end - at);
+      const bool option =
+          family_of(piece) == kFamilies.size() && !gears.empty() && gears.back().find(':') != std::string::npos;
+      if (option) {
+        gears.back() += "," + piece;
+      } else {
+        gears.push_back(piece);
+      }
+      at = end + 1;
+    }
+    std::array<bool, kFamilies.size()> given{};
+    for (const auto& piece : gears) {
+      const std::size_t index = family_of(piece), equals = piece.find('=');
+      if (index == kFamilies.size() || equals == std::string::npos)
+        analysis.refuse(line, fmt::format("[analysis] baseline: '{}' does not begin with one of {} and '='", piece,
+                                          fmt::join(kFamilies, ", ")));
+      if (given[index]) analysis.refuse(line, fmt::format("[analysis] baseline names the {} twice", kFamilies[index]));
+      given[index] = true;
+      const std::string gear = piece.substr(equals + 1);
+      auto canonical = canonical_gear(index, gear);
+      if (!canonical) analysis.refuse(line, "[analysis] baseline: " + canonical.error().message);
       const auto& levels = out_.levels[index];
-      const auto level =
-          std::find_if(levels.begin(), levels.end(), [&](const auto& l) { return l == gear || gear_name(l) == gear; });
+      auto level = std::find(levels.begin(), levels.end(), *canonical);
+      // A bare name may stand for the one level that it can mean.
+      const auto same_name = [&](const auto& l) { return gear_name(l) == gear; };
+      if (level == levels.end() && std::count_if(levels.begin(), levels.end(), same_name) == 1)
+        level = std::find_if(levels.begin(), levels.end(), same_name);
       if (level == levels.end())
-        analysis.refuse(line, fmt::format("[analysis] baseline: {}={} is not among the levels {}{}", family_name, gear,
-                                          fmt::join(levels, ", "), did_you_mean(gear, levels)));
+        analysis.refuse(line, fmt::format("[analysis] baseline: {}={} is not among the levels {}{}", kFamilies[index],
+                                          gear, fmt::join(levels, " | "), did_you_mean(gear, levels)));
       out_.baseline[index] = *level;
     }
   }

@@ -28,7 +28,8 @@ struct Experiment {
   std::uint64_t timeout_s = 120, mem_limit_mib = 0;
   std::string runtime;
   Combo baseline;
-  std::string text;  // the file as given
+  double alpha = 0.05, rope_pct = 1.0;  // for the analysis, which reads them from the file: here they are only checked
+  std::string text;                     // the file as given
 };
 
 // Reads and checks a file. Every Error begins with file:line and names the key, the value, what is allowed and the

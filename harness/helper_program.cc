@@ -28,40 +28,44 @@ std::vector<std::string> own_environment(const std::vector<std::string>& extra) 
 
 }  // namespace
 
-std::string captured_line(const std::vector<std::string>& arguments) {
+std::optional<std::string> captured_output(const std::vector<std::string>& arguments, std::size_t limit_bytes,
+                                           const std::vector<std::string>& extra_environment) {
   auto folder = os::make_temporary_folder("gearbox-line-");
-  if (!folder) return "";
-  std::string text;
+  if (!folder) return std::nullopt;
+  std::optional<std::string> text;
   {
     auto output = os::create_file(*folder + "/out"), errors = os::create_file(*folder + "/err");
     os::SpawnRequest request;
     request.arguments = arguments;
-    request.environment = own_environment({});
+    request.environment = own_environment(extra_environment);
     if (output && errors) {
       request.output = output->fd();
       request.errors = errors->fd();
       if (auto child = os::spawn(request)) {
-        auto ended = os::wait_for(*child, 5'000'000'000);
+        auto ended = os::wait_for(*child, 20'000'000'000);
         if (!ended) {
           os::signal_group(*child, SIGKILL);
           while (!os::wait_for(*child, 1'000'000'000)) {
           }
-        } else if (ended->signal == 0 && ended->exit_code == 0) {
-          text = os::read_part(*output, 0, 4096);
+        } else if (ended->signal == 0 && ended->exit_code == 0 && os::size_of(*output) <= limit_bytes) {
+          text = os::read_part(*output, 0, limit_bytes);
         }
       }
     }
   }
   std::error_code ignored;
   std::filesystem::remove_all(*folder, ignored);
-  return text.substr(0, text.find('\n'));
+  return text;
 }
 
-int run_to_end(const std::vector<std::string>& arguments, const std::vector<std::string>& extra_environment) {
+int run_to_end(const std::vector<std::string>& arguments, const std::vector<std::string>& extra_environment,
+               bool output_to_errors) {
   os::SpawnRequest request;
   request.arguments = arguments;
   request.environment = own_environment(extra_environment);
   request.own_group = false;  // Ctrl-C reaches it as it reaches us
+  constexpr int kErrors = 2;
+  if (output_to_errors) request.output = kErrors;
   auto child = os::spawn(request);
   if (!child) {
     fmt::print(stderr, "gearbox: {}\n", child.error().message);

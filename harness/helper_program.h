@@ -1,17 +1,22 @@
 // Short helper programs: git for the commit, the Python analysis. Started directly, never through a shell.
 #pragma once
 
+#include <cstddef>
+#include <optional>
 #include <string>
 #include <vector>
 
 namespace gearbox::harness {
 
-// What the program prints on standard output, the first line, when it exits with 0 within five seconds; "" otherwise.
-std::string captured_line(const std::vector<std::string>& arguments);
+// What the program prints on standard output, when it exits with 0 within twenty seconds and prints at most limit_bytes;
+// nothing otherwise. `extra`: "NAME=value", added to our environment.
+std::optional<std::string> captured_output(const std::vector<std::string>& arguments, std::size_t limit_bytes,
+                                           const std::vector<std::string>& extra_environment = {});
 
 // Runs a program with our own input and output, the environment and `extra` ("NAME=value") added, until it ends.
-// Interrupts are its own to handle. Returns its exit code, 128 + signal when one ended it, 127 when it could not be
-// started (said on standard error).
-int run_to_end(const std::vector<std::string>& arguments, const std::vector<std::string>& extra_environment);
+// output_to_errors: what it prints on standard output goes to our standard error. Interrupts are its own to handle.
+// Returns its exit code, 128 + signal when one ended it, 127 when it could not be started (said on standard error).
+int run_to_end(const std::vector<std::string>& arguments, const std::vector<std::string>& extra_environment,
+               bool output_to_errors = false);
 
 }  // namespace gearbox::harness

@@ -53,7 +53,7 @@ std::vector<std::string> folders_in(const std::string& path) {
 
 Result<RunDirectory> RunDirectory::create(const std::string& results, const std::string& experiment,
                                           const std::string& experiment_text, Json manifest,
-                                          const std::string& plan_text) {
+                                          const std::string& plan_text, const std::string& dirty_diff) {
   RunDirectory run;
   std::string run_id;
   for (std::uint64_t salt = 0;; ++salt) {
@@ -75,6 +75,8 @@ Result<RunDirectory> RunDirectory::create(const std::string& results, const std:
   fs::create_directory(run.path_ + "/blobs", failure);
   if (failure)
     return Error{fmt::format("cannot make the folder {}/blobs: {}", run.path_, failure.message()), failure.value()};
+  if (!dirty_diff.empty())
+    if (auto written = os::replace_file(run.path_ + "/dirty.diff", dirty_diff); !written) return written.error();
   // The manifest comes last: a directory that has one is complete.
   for (const auto& [name, text] : {std::pair<std::string, std::string>{"experiment.toml", experiment_text},
                                    {"plan.jsonl", plan_text},
@@ -139,27 +141,34 @@ Status RunDirectory::read_records() {
   if (!text) return text.error();
   std::size_t line = 0;
   for (std::size_t at = 0; at < text->size();) {
-    const std::size_t end = text->find('\n', at);
+    const std::size_t newline = text->find('\n', at);
+    const std::size_t end = std::min(newline, text->size());
     ++line;
-    if (end == std::string::npos) {  // the power went while the last line was written: that attempt did not happen
-      repaired_ = true;
-      return os::truncate_file(file, at);
+    if (text->find_first_not_of(" \t\r", at) >= end) {  // an empty line says nothing
+      at = end + 1;
+      continue;
     }
     const std::string where = fmt::format("{}:{}", file, line);
     auto json = parse_json(text->substr(at, end - at), where);
     const bool whole = json && json->is_object() && json->contains("seq") && (*json)["seq"].is_number_unsigned() &&
                        json->contains("status") && (*json)["status"].is_string();
-    if (!whole && end + 1 == text->size()) {
+    // The power went while the last line was written: that attempt did not happen.
+    if (!json && newline == std::string::npos) {
       repaired_ = true;
       return os::truncate_file(file, at);
     }
     if (!whole)
-      return Error{fmt::format("{}: not a record, and not the last line: the file is damaged{}", where,
-                               json ? "" : ": " + json.error().message)};
+      return Error{
+          fmt::format("{}: not a record: the file is damaged{}", where, json ? "" : ": " + json.error().message)};
     auto& state = done_[(*json)["seq"].get<std::uint64_t>()];
     ++state.attempts;
     state.status = (*json)["status"].get<std::string>();
     at = end + 1;
+    if (newline == std::string::npos) {
+      auto records = os::open_for_appending(file);
+      if (!records) return records.error();
+      if (auto ended = os::append_line(*records, "", file); !ended) return ended.error();
+    }
   }
   return Ok{};
 }

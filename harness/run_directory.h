@@ -22,11 +22,14 @@ struct SeqState {
 
 class RunDirectory {
  public:
-  // Makes a new directory below `results`/<experiment>, locked, with the experiment's text, the manifest and the plan
-  // in it, and points `latest` at it. manifest gets its "run_id".
+  // Makes a new directory below `results`/<experiment>, locked, with the experiment's text, the manifest, the plan and,
+  // unless it is empty, the difference of the sources to their commit in it, and points `latest` at it. manifest gets
+  // its "run_id".
   static Result<RunDirectory> create(const std::string& results, const std::string& experiment,
-                                     const std::string& experiment_text, Json manifest, const std::string& plan_text);
-  // Opens and locks an existing one, cuts a half-written last line off cells.jsonl, and reads plan and records.
+                                     const std::string& experiment_text, Json manifest, const std::string& plan_text,
+                                     const std::string& dirty_diff = "");
+  // Opens and locks an existing one, cuts a half-written last line off cells.jsonl, and reads plan and records. A last
+  // line that lacks nothing but its newline counts, here as in the analysis, and gets it.
   // Error: not a run directory, another runner holds it, or a file is damaged beyond its last line.
   static Result<RunDirectory> open(const std::string& path);
 

@@ -157,9 +157,10 @@ int run_verb(const Arguments& arguments) {
   request->cell.id = cell_id(request->cell, build_id ? *build_id : "unknown");
 
   os::count_interrupts();
-  CellRunner runner({os::own_executable(), "cell"});
+  CellRunner runner = own_cells();
   runner.limits = request->limits;
   runner.pass_through = true;
+  runner.output_to_errors = line->flag("json");  // standard output belongs to the JSON
   runner.boot_trace = line->flag("boot-trace");
   int exit_code = kExitOk;
   for (std::uint64_t i = 0; i < request->repeat; ++i) {
@@ -167,23 +168,23 @@ int run_verb(const Arguments& arguments) {
     std::fflush(stdout);
     const CellOutcome outcome = runner.run(request->cell, 1, static_cast<std::uint64_t>(os::wall_ns()));
     if (line->flag("json")) {
-      fmt::print("{}\n", to_line(outcome.record));
+      if (!outcome.interrupted) fmt::print("{}\n", to_line(outcome.record));
     } else if (!outcome.interrupted) {
       print_record(outcome.record, request->cell);
     }
     std::fflush(stdout);
-    if (outcome.interrupted || os::interrupts() > 0) {
-      if (outcome.interrupted) fmt::print(stderr, "gearbox run: ended by Ctrl-C\n");
-      return outcome.interrupted ? kExitInterrupted : exit_code;
+    if (outcome.interrupted) {
+      fmt::print(stderr, "gearbox run: ended by Ctrl-C\n");
+      return kExitInterrupted;
     }
     if (outcome.record["status"] != "ok") exit_code = kExitFailed;
+    if (os::interrupts() > 0) break;  // a server that ended well because it was told to
   }
   return exit_code;
 }
 
 int cell_verb(const Arguments& arguments) {
-  // A cell outlives nobody: when its runner is killed it must not go on and disturb the run that resumes.
-  if (!os::die_with_parent()) return kExitFailed;
+  os::name_process("gearbox-cell");
   constexpr int kResult = 3;
   struct stat facts {};
   if (::fstat(kResult, &facts) != 0) {

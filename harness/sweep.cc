@@ -5,10 +5,9 @@
 #include <algorithm>
 
 #include "base/os/clock.h"
-#include "base/os/file.h"
+#include "base/os/disk.h"
 #include "base/os/process.h"
 #include "harness/build_facts.h"
-#include "harness/helper_program.h"
 #include "harness/machine.h"
 #include "harness/progress.h"
 #include "harness/sha256.h"
@@ -16,14 +15,17 @@
 namespace gearbox::harness {
 
 Result<std::string> own_build_id() {
-  const std::string path = os::own_executable();
-  auto text = os::read_file(path);
-  if (!text) return text.error();
-  return short_hash(*text);
+  auto file = os::open_for_reading(os::kOwnProgram);
+  if (!file) return file.error();
+  Sha256 hash;  // piece by piece: what the runner holds in memory, each cell's peak in rusage begins with
+  std::uint64_t at = 0;
+  for (std::string piece; !(piece = os::read_part(*file, at, 64 * 1024)).empty(); at += piece.size()) hash.add(piece);
+  if (at != os::size_of(*file)) return Error{fmt::format("{} could not be read to its end", os::own_executable())};
+  return hash.hex().substr(0, 16);
 }
 
 Json make_manifest(const Experiment& experiment, const Plan& plan, const std::string& build_id,
-                   const std::string& root) {
+                   const SourceState& sources, const Json& overrides) {
   Json workloads = Json::array(), illegal = Json::array(), factors = Json::object(), baseline = Json::object();
   for (const auto& work : experiment.workloads) {
     auto entry = find_workload(work.name);
@@ -42,9 +44,6 @@ Json make_manifest(const Experiment& experiment, const Plan& plan, const std::st
     for (std::size_t i = 0; i < kFamilies.size(); ++i) combo[std::string(kFamilies[i])] = one.combo[i];
     illegal.push_back({{"combo", combo}, {"reason", one.reason}});
   }
-  const std::string commit = captured_line({"/usr/bin/git", "-C", root, "rev-parse", "HEAD"});
-  const std::string changes =
-      captured_line({"/usr/bin/git", "-C", root, "status", "--porcelain", "--untracked-files=no"});
   return {{"schema", 1},
           {"experiment", experiment.name},
           {"question", experiment.question},
@@ -59,13 +58,15 @@ Json make_manifest(const Experiment& experiment, const Plan& plan, const std::st
            {{"compiler", kBuildFacts.compiler},
             {"flags", kBuildFacts.flags},
             {"preset", kBuildFacts.preset},
-            {"git_commit", commit.empty() ? Json(nullptr) : Json(commit)},
-            {"git_dirty", !changes.empty()},
+            {"git_commit", sources.commit},
+            {"git_dirty", sources.dirty},
+            {"dirty_diff", sources.diff.empty() ? Json(nullptr) : Json("dirty.diff")},
             {"build_id", build_id}}},
           {"baseline", baseline},
           {"factors", factors},
           {"procs", experiment.procs},
           {"design", experiment.kind},
+          {"overrides", overrides},
           {"limits", {{"timeout_s", experiment.timeout_s}, {"mem_limit_mb", experiment.mem_limit_mib}}},
           {"illegal", illegal},
           {"workloads", workloads},

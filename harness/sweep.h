@@ -10,6 +10,7 @@
 #include "harness/experiment.h"
 #include "harness/plan.h"
 #include "harness/run_directory.h"
+#include "harness/source_state.h"
 
 namespace gearbox::harness {
 
@@ -19,16 +20,17 @@ struct SweepEnd {
   bool interrupted = false;
 };
 
-// The manifest of a new run: everything but run_id.
+// The manifest of a new run: everything but run_id. `overrides`: the options of the command line that replaced what the
+// experiment's file says, {"blocks": 10, "only": "..."}.
 Json make_manifest(const Experiment& experiment, const Plan& plan, const std::string& build_id,
-                   const std::string& root);
+                   const SourceState& sources, const Json& overrides);
 
 // Runs every planned cell that has no record yet, or whose last record is `infra` (the harness's own failure, which
 // says nothing about the cell). Stops between two cells after an interrupt (os::interrupts()). Error: a record could
 // not be written; the run can be resumed.
 Result<SweepEnd> run_plan(RunDirectory& run, const CellRunner& runner, std::uint64_t seed, bool quiet);
 
-// SHA-256 of this program's own file, 16 hex digits.
+// SHA-256 of the file this process was started from, 16 hex digits: the one that own_cells() starts, too.
 Result<std::string> own_build_id();
 
 }  // namespace gearbox::harness

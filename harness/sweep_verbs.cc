@@ -27,8 +27,8 @@ cell as it ends. Ctrl-C lets the running cell end and stops; `gearbox resume` go
   gearbox sweep quickstart --dry-run
   gearbox sweep quickstart --blocks 10 --only 'workload=gc_latency & poller=epoll'
 
-Exit code: 0 every cell ended ok or unsupported; 1 some failed, or the analysis did; 2 the command line or the file was wrong;
-130 stopped by Ctrl-C.
+Exit code: 0 every cell ended ok or unsupported; 1 some failed, or the analysis did, or with --fail-unsupported some were unsupported;
+2 the command line or the file was wrong; 130 stopped by Ctrl-C.
 
 )";
 constexpr const char* kResumeHelp = R"(gearbox resume [run] [options]
@@ -40,6 +40,8 @@ The run keeps its plan. It is refused when this binary is not the one that began
 apart; --force goes on all the same and writes the other build's id into the manifest.
 
 )";
+
+constexpr const char* kFailUnsupported = "a cell whose gear the kernel refuses makes the exit code 1";
 
 void print_plan(const Experiment& experiment, const Plan& plan, bool json) {
   if (json) {
@@ -57,9 +59,11 @@ void print_plan(const Experiment& experiment, const Plan& plan, bool json) {
 }
 
 // Runs what is left, then the analysis; the end of sweep and of resume.
-int finish(RunDirectory run, const CellLimits& limits, std::uint64_t seed, bool json, const std::string& verb) {
+int finish(RunDirectory run, const CellLimits& limits, std::uint64_t seed, const CommandLine& line,
+           const std::string& verb) {
+  const bool json = line.flag("json");
   os::count_interrupts();
-  CellRunner runner({os::own_executable(), "cell"});
+  CellRunner runner = own_cells();
   runner.limits = limits;
   auto end = run_plan(run, runner, seed, json);
   if (!end) {
@@ -67,7 +71,11 @@ int finish(RunDirectory run, const CellLimits& limits, std::uint64_t seed, bool 
     return kExitFailed;
   }
   const std::string path = run.path();
+  Json facts = {{"run", path},           {"cells", run.plan().size()},
+                {"ok", end->ok},         {"unsupported", end->unsupported},
+                {"failed", end->failed}, {"interrupted", end->interrupted}};
   if (end->interrupted) {
+    if (json) fmt::print("{}\n", to_line(facts));
     fmt::print(stderr, "Stopped: {} of {} cells are done. Go on with: gearbox resume {}\n", run.done().size(),
                run.plan().size(), path);
     return kExitInterrupted;
@@ -78,16 +86,11 @@ int finish(RunDirectory run, const CellLimits& limits, std::uint64_t seed, bool 
     if (end->failed > 0) fmt::print(stderr, "What the failed cells printed is in {}/blobs\n", path);
   }
   const int analysis = analyse_finished_run(path, json);
-  if (json) {
-    fmt::print("{}\n", to_line({{"run", path},
-                                {"cells", run.plan().size()},
-                                {"ok", end->ok},
-                                {"unsupported", end->unsupported},
-                                {"failed", end->failed},
-                                {"analysis_exit", analysis},
-                                {"report", path + "/report.html"}}));
-  }
-  return end->failed == 0 && analysis == 0 ? kExitOk : kExitFailed;
+  facts["analysis_exit"] = analysis;
+  facts["report"] = path + "/report.html";
+  if (json) fmt::print("{}\n", to_line(facts));
+  const bool refused = line.flag("fail-unsupported") && end->unsupported > 0;
+  return end->failed == 0 && !refused && analysis == 0 ? kExitOk : kExitFailed;
 }
 
 int sweep_with(const CommandLine& line) {
@@ -97,6 +100,9 @@ int sweep_with(const CommandLine& line) {
   if (!path) return usage_error("sweep", path.error());
   auto experiment = load_experiment(*path);
   if (!experiment) return usage_error("sweep", experiment.error());
+  Json overrides = Json::object();
+  for (const char* name : {"only", "out"})
+    if (line.has(name)) overrides[name] = line.text(name);
   for (const auto& [name, into, range] :
        {std::tuple<const char*, std::uint64_t*, Range>{"blocks", &experiment->blocks, {1, 1000}},
         {"seed", &experiment->seed, {0, INT64_MAX}}}) {
@@ -104,6 +110,7 @@ int sweep_with(const CommandLine& line) {
     auto number = parse_integer(line.text(name), range, std::string("--") + name);
     if (!number) return usage_error("sweep", number.error());
     *into = *number;
+    overrides[name] = *number;
   }
   Filter filter;
   if (line.has("only")) {
@@ -121,8 +128,10 @@ int sweep_with(const CommandLine& line) {
   }
   const std::string results = line.text("out", results_folder());
   if (results.empty()) return usage_error("sweep", {"--out is empty; name a folder"});
+  const SourceState sources = look_at_sources(root_folder());
   auto run = RunDirectory::create(std::filesystem::absolute(results).string(), experiment->name, experiment->text,
-                                  make_manifest(*experiment, *plan, *build_id, root_folder()), plan_text(*plan));
+                                  make_manifest(*experiment, *plan, *build_id, sources, overrides), plan_text(*plan),
+                                  sources.diff);
   if (!run) {
     fmt::print(stderr, "gearbox sweep: {}\n", run.error().message);
     return kExitFailed;
@@ -139,7 +148,7 @@ int sweep_with(const CommandLine& line) {
   limits.timeout_s = experiment->timeout_s;
   limits.mem_limit_mib = experiment->mem_limit_mib;
   const std::uint64_t seed = experiment->seed;
-  return finish(std::move(*run), limits, seed, json, "sweep");
+  return finish(std::move(*run), limits, seed, line, "sweep");
 }
 
 }  // namespace
@@ -153,6 +162,7 @@ int sweep_verb(const Arguments& arguments) {
       "only cells that match: key=value joined by &, e.g. 'workload=sieve & poller=epoll'");
   add("dry-run", po::bool_switch(), "show what would run, with --json the plan itself, and stop");
   add("out", po::value<std::string>()->value_name("DIR"), "results folder (default: results/ in the repository)");
+  add("fail-unsupported", po::bool_switch(), kFailUnsupported);
   add("json", po::bool_switch(), "no progress; at the end one JSON object");
   add("help,h", po::bool_switch(), "this text");
   auto line = CommandLine::parse(arguments, options, {"one experiment"});
@@ -170,6 +180,7 @@ int resume_verb(const Arguments& arguments) {
   add("force", po::bool_switch(), "go on although the binary has changed");
   add("out", po::value<std::string>()->value_name("DIR"),
       "results folder in which to look for the run (default: results/ in the repository)");
+  add("fail-unsupported", po::bool_switch(), kFailUnsupported);
   add("json", po::bool_switch(), "no progress; at the end one JSON object");
   add("help,h", po::bool_switch(), "this text");
   auto line = CommandLine::parse(arguments, options, {"one run"});
@@ -217,7 +228,7 @@ int resume_verb(const Arguments& arguments) {
       return kExitFailed;
     }
   }
-  return finish(std::move(*run), limits, seed, line->flag("json"), "resume");
+  return finish(std::move(*run), limits, seed, *line, "resume");
 }
 
 }  // namespace gearbox::harness

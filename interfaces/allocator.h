@@ -28,6 +28,7 @@ struct AllocatorStats {
   std::uint64_t metadata_bytes = 0;  // side tables and span records, resident as far as known
   std::uint64_t freed_bytes = 0;     // by all sweeps so far
   std::uint64_t freed_objects = 0;
+  std::int64_t refill_sweep_ns = 0;  // spent by refills on sweeping, estimated from samples
 };
 
 class Allocator {
@@ -79,12 +80,15 @@ class Allocator {
   // COLD. World stopped: every object, live or not yet swept, in address order, for verifiers and statistics.
   virtual void enumerate(void (*visit)(void* context, const Object& object), void* context) = 0;
 
-  // COLD. Gives free memory back to the kernel. Any M with a P; not in kMark.
-  virtual void release_free_memory() = 0;
+  // COLD. One step of giving free memory back to the kernel, if more than keep_bytes is resident: at most some MiB, no
+  // safepoint inside, no lock that a refill needs held over the system call. True: there may be more, call again. The
+  // collector calls it after a sweep. Any M with a P, several at once; not in kMark.
+  virtual bool release_free_memory(std::uint64_t keep_bytes) = 0;
 
   virtual AllocatorStats stats() const = 0;
   virtual void counters(CounterVisitor&) const {}
-  // COLD. Checks every invariant, O(heap). World stopped. `checked` builds call it at each end of sweep.
+  // COLD. Checks every invariant, O(heap). World stopped. `checked` builds call it once for each sweep, after its end:
+  // in the pause that ends it, or else in the one that begins the next mark.
   virtual void check() const {}
 };
 

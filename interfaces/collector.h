@@ -1,13 +1,14 @@
 // Collector: finds unreachable objects and has the allocator take them back.
 //
 // Roots are goroutine stacks (conservative, [sp - 128, stack_hi) of the saved context), and what World::visit_roots()
-// names: Root<T>s, channel buffers, finalizer queue. Heap objects are scanned precisely through their TypeDesc. The
-// collector reads the heap's tables; while marking it asks the allocator nothing.
+// names: Root<T>s, channel buffers, closures, finalizer queue. Heap objects are scanned precisely through their
+// TypeDesc. The collector reads the heap's tables; while marking it asks the allocator nothing. Threads without a P
+// change Roots while the world is stopped, too: a mark ends with World::take_shaded().
 //
 // Stacks. A concurrent collector scans every stack exactly once per cycle, and each before its goroutine runs again, so
 // that no status change of a goroutine costs an atomic operation outside a mark phase:
-//   - With the world stopped it calls World::arm_stack_scan(): every G becomes kUnscanned and every P's `scanning` flag
-//     goes up.
+//   - With the world stopped it calls World::arm_stack_scan(): a new epoch, in which every G is kUnscanned, and every
+//     P's `scanning` flag goes up.
 //   - From then on the runtime calls scan_before_run(g) before it runs any G (on the M's or the previous goroutine's
 //     stack); it claims the G by compare-exchange kUnscanned -> kScanning, scans it, sets kScanned; if a worker has it
 //     claimed already, it waits until that is done.
@@ -17,7 +18,8 @@
 //     passes scan_before_run.
 //   - disarm_stack_scan(), world stopped, ends it.
 // So every stack is black before it changes: the deletion half of the barrier keeps the snapshot, the insertion half
-// covers what leaves the heap's slots for places that are scanned once (channel buffers, Roots).
+// covers what leaves the heap's slots for places that are scanned once (channel buffers, Roots). Such a place is under
+// the deletion half itself: what leaves it, or ends with it, goes to a stack that may be black.
 //
 // Stack-to-stack copies (channel hand-off, select, closures of new goroutines) go through shade_words(): the runtime
 // calls it while P::marking.
@@ -38,7 +40,8 @@ enum class GcReason : std::uint8_t { kHeapGrowth, kExplicit, kOutOfMemory, kStre
 
 struct CollectorStats {
   std::uint64_t cycles = 0;        // completed marks
-  std::int64_t cpu_ns = 0;         // pauses (times Ps), workers, assists, sweeping, as far as the collector clocks them
+  std::int64_t cpu_ns = 0;         // pauses (times the Ps that were not idle), workers, assists, barrier flushes, stack
+                                   // scans, sweeping outside of refills
   std::int64_t mark_ns = 0;        // wall time from first to second pause, summed
   std::uint64_t marked_bytes = 0;  // by the last cycle
   std::uint64_t assists = 0;

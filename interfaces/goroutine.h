@@ -1,10 +1,11 @@
 // G: a goroutine, and what the gears may know of it.
 //
-// A G lives at the top of its own stack and is never freed while the runtime lives, only reused; a pointer to a G is
-// therefore always safe to read. Fields are grouped by who may touch them.
+// A G is never freed while the runtime lives, only reused; a pointer to a G is therefore always safe to read. It has a
+// stack from its first run to its end. Fields are grouped by who may touch them.
 #pragma once
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 
 namespace gearbox {
@@ -16,7 +17,7 @@ using PId = std::uint32_t;
 inline constexpr PId kNoP = ~PId{0};
 
 enum class GStatus : std::uint8_t {
-  kDead,      // on a free list, stack kept
+  kDead,      // on a free list
   kRunnable,  // in exactly one queue, context saved
   kRunning,   // on an M, context not valid
   kWaiting,   // parked, context saved, in no scheduler queue
@@ -24,8 +25,15 @@ enum class GStatus : std::uint8_t {
   kStopped,   // running as far as anyone can tell, but held at a safepoint while the world is stopped; context saved
 };
 
-// Where a concurrent stack scan stands (interfaces/collector.h, "Stacks").
+// Where a concurrent stack scan stands (interfaces/collector.h, "Stacks"). A G keeps it together with the number of the
+// scan it belongs to, its epoch: what an older one left means unscanned. So a new scan begins for all Gs at once, by
+// counting the epoch up, and no G, dead or alive, is touched.
 enum class ScanState : std::uint8_t { kUnscanned, kScanning, kScanned };
+constexpr std::uint32_t scan_word(std::uint32_t epoch, ScanState state) noexcept {
+  return epoch << 2 | static_cast<std::uint32_t>(state);
+}
+// Slots of goroutines are walked in groups of so many (World::visit_gs).
+inline constexpr std::size_t kSlotsAGroup = 16;
 
 // What a switch keeps. Everything else is spilled to the stack by the compiler, so the live words of a switched-out G
 // are those in [sp - 128, stack_hi): 128 bytes for the red zone.
@@ -39,11 +47,11 @@ struct alignas(64) G {
   // ---- read by anyone, written by the runtime
   Context context;  // valid when status is not kRunning or kDead
   std::atomic<GStatus> status{GStatus::kDead};
-  std::atomic<ScanState> scan{ScanState::kUnscanned};
   bool system = false;                        // a runtime's own goroutine: not counted, not a reason to stay alive
+  std::atomic<std::uint32_t> scan{0};         // scan_word()
   const char* wait_reason = "";               // while kWaiting: a constant string for traces ("chan receive")
   std::uint64_t id = 0;                       // unique in the runtime, never reused
-  std::uintptr_t stack_lo = 0, stack_hi = 0;  // usable stack [lo, hi); hi is below the G and its closure's end
+  std::uintptr_t stack_lo = 0, stack_hi = 0;  // usable stack [lo, hi); both 0 until it first runs
 
   // ---- the queue that holds it (a scheduler, a wait list of a poller): one at a time
   G* next = nullptr;
@@ -56,11 +64,9 @@ struct alignas(64) G {
   void* closure = nullptr;
   void* wait_word = nullptr;                        // what woke it (a waiter record of a channel, say)
   void* panics = nullptr;                           // innermost panic in flight
-  void* defers = nullptr;                           // innermost scope
   void* exception_globals[2] = {nullptr, nullptr};  // __cxa_eh_globals while switched out
-  void* sanitizer_fiber = nullptr;                  // TSan fiber or ASan fake stack
   int saved_errno = 0;
-  std::uint32_t slot = 0;  // its place in the stack slabs
+  std::uint32_t slot = 0;  // its number in the table of goroutines
   std::uint32_t no_preempt = 0;
   bool goexit = false;
   std::uint64_t parent_id = 0;

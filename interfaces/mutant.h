@@ -29,6 +29,10 @@ enum class Mutant : std::uint32_t {
   kSpinnerForgetsCount,  // a searcher that parked and took its P back is not counted again
   kStealTwice,           // a thief leaves the last G that it took in its victim's ring
   kOverflowLosesOne,     // a ring that overflows forgets one G
+  kNoShadeAtRootEnd,     // a Root's end is not a change
+  kNoShadeWithoutP,      // a thread without a P changes Roots as if nobody marked
+  kHideClosures,         // the words of closures kept outside stacks are not roots
+  kNoBirthStamp,         // a goroutine is born in a group of slots that scans skip, and does not say so
   kCount
 };
 

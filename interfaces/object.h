@@ -4,6 +4,13 @@
 //   T*       plain pointers, only on goroutine stacks (found conservatively)
 //   Ref<T>   only inside heap objects (found through the type descriptor)
 //   Root<T>  anywhere else (runtime/root.h)
+// A plain pointer is touched by its own goroutine only. Its stack is scanned once a cycle, without a barrier: when G2,
+// through a captured reference, reads a pointer on G1's stack and overwrites it, the object may be on neither stack at
+// the time that stack is scanned, and is freed while G2 uses it. References that goroutines share are in a Root, a Ref
+// or a Chan, whose changes are seen.
+// Closures that the runtime keeps (go, defer, set_finalizer, after_func) may capture plain pointers by value: they are
+// scanned where they lie. What a closure itself keeps in malloc memory, such as a std::function inside it, is not.
+//
 // A type says where its Refs are with GEARBOX_REFS(Type, field...), or that it has none with GEARBOX_NO_REFS(Type),
 // inside its definition. A class that says nothing is refused at compile time; in `checked` builds a Ref that is
 // constructed in an object whose type did not name it is a broken contract, and so is one outside the heap.

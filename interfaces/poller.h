@@ -1,6 +1,6 @@
 // Poller: parks goroutines on I/O and hands them back.
 //
-// Op-shaped: the goroutine side says begin / finish / cancel, the scheduler side says poll / flush / wake for a lane.
+// Op-shaped: the goroutine side says begin / finish / cancel, the scheduler side says poll / wake for a lane.
 // The goroutine side is the same for all pollers (runtime/net.cc):
 //
 //     step = begin(op, lane);  while (step == kPark) { park until op.state is ready; step = finish(op); }  return
@@ -10,8 +10,14 @@
 // completion pollers the result is there.
 //
 // A lane is one kernel wait object (an epoll instance, a ring). caps().issuer says who may use it: kAny, one lane (0)
-// for everybody; kLaneOwner, lane i belongs to M i: only that thread may begin, poll or flush on it, and the runtime
-// runs blocking calls elsewhere so that the owner keeps polling.
+// for everybody; kLaneOwner, lane i belongs to M i: only that thread may begin and poll on it, and the runtime runs
+// blocking calls elsewhere so that the owner keeps polling. prepare() makes what a lane needs of the kernel before the
+// M's thread is started, so that a kernel that says no (no descriptor is left) is a thread refused, not an M without
+// I/O.
+//
+// What begin() queues goes to the kernel with the next poll of the lane. There is no call that submits without looking:
+// it would cost the same system call, and who has something to send has something to fetch. So the runtime polls every
+// 64 switches, whenever a P's own queue is empty, and when a goroutine's time slice is over.
 //
 // Invariants (tests/contract/poller_test.cc has a test for each):
 //   O1  Exactly one final per Op; `result` is stored before `state` becomes ready; after that the poller touches
@@ -70,9 +76,11 @@ struct Op {
 
   Verb verb = Verb::kRead;
   Conn* conn = nullptr;
-  void* buffer = nullptr;   // kRead, kWrite: data; kAccept: unused; kConnect: a sockaddr
-  std::size_t bytes = 0;    // of the buffer
-  std::int64_t result = 0;  // bytes, or the accepted fd, or 0; or -errno. kWrite may be short: the net layer loops
+  void* buffer = nullptr;  // kRead, kWrite: data; kAccept: unused; kConnect: a sockaddr
+  std::size_t bytes = 0;   // of the buffer
+  // Bytes (kWrite may be short: the net layer loops), or the accepted fd (real_io false: a number that is no
+  // descriptor's), or 0; or -errno.
+  std::int64_t result = 0;
   std::atomic<std::uintptr_t> state{kIdle};
   std::uint32_t lane = 0;        // where it was begun
   std::uint32_t generation = 0;  // the poller's own: tells a stale completion or cancel from a live one
@@ -104,8 +112,11 @@ class Poller {
   virtual ~Poller() = default;
   virtual PollerCaps caps() const noexcept = 0;
 
-  // COLD. An M comes up (kLaneOwner: makes its lane; others: nothing). On that thread. An Error leaves the M without
-  // I/O, and the runtime dies with it.
+  // COLD. Before M `lane` comes up (kLaneOwner: takes descriptors and memory for its lane; others: nothing). Any
+  // thread, also again for a lane that nobody has bound. On error there is no such M: the caller does without.
+  virtual Status prepare(std::uint32_t lane) = 0;
+  // COLD. The M is there; on its thread. Prepares the lane if nobody has. Of a prepared lane, an Error is a kernel that
+  // forbids the calls themselves: the M has no I/O, and the runtime dies with it.
   virtual Status bind(std::uint32_t lane) = 0;
 
   // WARM. Takes over a non-blocking socket or pipe. Any thread. On error the fd stays the caller's.
@@ -124,8 +135,6 @@ class Poller {
   // null.
   virtual G* cancel(Op& op, int error) noexcept = 0;
 
-  // WARM. Submits what begin() queued on a lane; nothing on pollers that do not queue. Lane's user.
-  virtual void flush(std::uint32_t lane) noexcept = 0;
   // WARM. Waits up to timeout_ns (0: not at all, -1: for ever) for events; appends at most `budget` Gs to `ready`.
   // Lane's user (kAny: one at a time waits; polls with timeout 0 may run beside it). On an M's own stack, with or
   // without a P; allocates nothing.

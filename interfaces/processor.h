@@ -10,7 +10,6 @@
 
 namespace gearbox {
 
-class World;
 class Collector;
 class Allocator;
 struct Heap;
@@ -86,7 +85,6 @@ struct alignas(128) P {
   bool scanning = false;  // look at G::scan before running a G (collector.h). Written only while the world is stopped
   PId id = 0;
   M* m = nullptr;  // the owner, null when idle
-  World* world = nullptr;
   Collector* collector = nullptr;
   const Heap* heap = nullptr;
   std::atomic<PStatus> status{PStatus::kIdle};

@@ -59,6 +59,10 @@ class Scheduler {
   // spinning).
   virtual void on_woken(PId) {}
 
+  // COLD. The slice of p was cut short (preemption). Whatever would have inherited the rest of it goes behind what p has
+  // queued; else a pair that readies each other keeps p for ever. REQUIRES: the calling thread owns p.
+  virtual void on_slice_over(PId) {}
+
   // COLD. sysmon, about every slice, any thread: a policy that ages or balances does it here.
   virtual void on_tick(std::int64_t now_ns) { (void)now_ns; }
 

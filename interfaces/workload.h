@@ -35,7 +35,7 @@ class Report {
     std::string name, unit;
     Histogram histogram;
   };
-  // The headline: operations a second. unit: "round trips/s".
+  // Operations a second, the headline unless the entry names another metric. unit: "round trips/s".
   void throughput(double operations, std::int64_t elapsed_ns, std::string unit) {
     metric("throughput", std::move(unit), "higher",
            elapsed_ns > 0 ? operations * 1e9 / static_cast<double>(elapsed_ns) : 0.0);
@@ -63,7 +63,7 @@ class Report {
 
 struct WorkloadEntry {
   std::string_view name, summary;
-  std::string_view headline;  // the metric the tables and plots lead with, "throughput" or "latency"
+  std::string_view headline;  // the metric the tables and plots lead with: one that every run of it reports
   std::function<std::unique_ptr<OptionSet>()> make_params;
   std::function<void(const OptionSet&, Report&)> run;  // on the main goroutine, after the init functions
 };

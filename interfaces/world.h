@@ -30,6 +30,9 @@ class World {
   virtual PId p_count() const = 0;       // GOMAXPROCS; changes only while the world is stopped
   virtual P& p(PId id) = 0;              // REQUIRES: id < p_count(), or was so once (removed Ps stay readable)
   virtual PId idle_p_count() const = 0;  // a hint, racy by nature
+  // Is anybody runnable who is not running (Scheduler::has_runnable)? A hint, O(Ps): whether a worker that goes on
+  // takes a CPU from somebody.
+  virtual bool has_runnable() const = 0;
 
   // ---- Parking Ps (for schedulers). See interfaces/scheduler.h for the protocol.
   // Puts p on the idle list: from here a wake may choose it. Called by its owner, which from here no longer owns it.
@@ -61,13 +64,15 @@ class World {
   // stopped.
   virtual std::int64_t stop_the_world(const char* why) = 0;
   virtual void start_the_world() = 0;
-  // Makes every P pass a safepoint (or find it idle) once, without stopping them together. May park.
-  virtual void ragged_barrier() = 0;
 
   // ---- Roots. g_slots() only grows.
   virtual std::size_t g_slots() const = 0;
   // The G in a slot, or null if it was never used. Its status says whether it has a stack worth scanning (not kDead).
   virtual G* g_at(std::size_t slot) = 0;
+  // Concurrent mark: calls visit(context, g) for every G in slots [group * kSlotsAGroup, + kSlotsAGroup) that is not
+  // dead, and skips, without touching them, groups in which nobody lived when the scan was armed.
+  // REQUIRES: each group below g_slots() is visited at least once between two arm_stack_scan().
+  virtual void visit_gs(std::size_t group, void (*visit)(void* context, G* g), void* context) = 0;
   // The words of a G's saved stack: calls visit(context, first, count) for [sp - 128, stack_hi) and for words kept
   // beside it. REQUIRES: g's context is saved and cannot run meanwhile (claimed, or world stopped).
   virtual void visit_stack(G* g, void (*visit)(void* context, const std::uintptr_t* first, std::size_t count),
@@ -78,9 +83,26 @@ class World {
   virtual void visit_roots(std::size_t job,
                            void (*visit)(void* context, const std::uintptr_t* first, std::size_t count),
                            void* context) = 0;
-  virtual void arm_stack_scan() = 0;      // world stopped: all Gs kUnscanned, scanning flags up
-  virtual void disarm_stack_scan() = 0;   // world stopped
-  virtual void set_marking(bool on) = 0;  // world stopped: P::marking of every P
+  // Whether each word of that job is null or a reference. Otherwise words may look like one and be none: they keep
+  // what they hit, and prove nothing.
+  virtual bool root_job_is_exact(std::size_t job) const {
+    (void)job;
+    return true;
+  }
+  // Threads without a P (foreign ones, goroutines in blocking calls) change Roots while the world is stopped, too. What
+  // they would have shaded since set_marking(true): handed over and forgotten. World stopped. Every mark takes it after
+  // the last root job, and drains: what such a thread can still get hold of after that is marked.
+  virtual void take_shaded(void (*visit)(void* context, const std::uintptr_t* first, std::size_t count),
+                           void* context) {
+    (void)visit, (void)context;
+  }
+  // World stopped. O(Ps): every G is kUnscanned, scanning flags go up. Returns the scan's epoch: a G is scanned when
+  // its `scan` is scan_word(epoch, kScanned).
+  virtual std::uint32_t arm_stack_scan() = 0;
+  virtual void disarm_stack_scan() = 0;  // world stopped
+  // World stopped: P::marking of every P, and the barrier of threads without one. A collector that marks in a pause
+  // sets it, too, for their sake.
+  virtual void set_marking(bool on) = 0;
 
   // ---- Finalizers. Objects that have one: what they reach is kept until it has run, they themselves are not.
   // Concurrent mark or pause: payload addresses of objects with finalizers; the collector scans their fields without

@@ -13,6 +13,11 @@
 //             E2  A word is reset to kNothing only before the call that would see what the edge announced.
 //             E3  The wake eventfd is level-triggered and drained only by polls that may wait: a look with timeout 0
 //                 beside a sleeping M cannot eat the wake that is meant for it.
+//             E4  A read that came up short is taken for "nothing is left" only where a further byte must make a
+//                 further edge: on a stream (one read takes one datagram, however many wait), with no urgent byte in
+//                 it (reads stop there), before the peer has closed or failed (no further edge comes). A hang-up alone
+//                 does not count: a socket that has not connected yet reports one, and one that is over says "peer
+//                 closed" besides.
 // Threads.    Words are the only thing shared between goroutine, poll, cancel and close. `drained` and the rest of
 //             an Op belong to the goroutine that holds the direction.
 // Rejected.   EPOLLONESHOT with a re-arm for each wait: one more system call per wait (measured at 0.88 of this one).
@@ -33,28 +38,31 @@
 namespace gearbox::pollers {
 namespace {
 
+constexpr std::uint64_t kMostEvents = 128;  // callers ask for no more: their budget
+
 struct Options {
   enum class Trigger : std::uint8_t { kDrain, kShortRead } trigger = Trigger::kShortRead;
-  std::uint64_t events = 128;
+  std::uint64_t events = kMostEvents;
 
   void visit(OptionVisitor& v) {
     v.field("trigger", trigger, {"et_drain", "et_shortread"},
             "et_drain reads until the kernel says it would wait, as Go does; et_shortread takes a read that came up "
-            "short for that answer and waits for the next event without asking.");
-    v.field("events", events, {1, 1024}, "Events taken from the kernel by one poll.");
+            "short for that answer and waits for the next event without asking. Only on stream sockets.");
+    v.field("events", events, {1, kMostEvents}, "Events taken from the kernel by one poll.");
   }
 };
 
 constexpr std::uintptr_t kNothing = 0, kEdge = 1;
 constexpr std::uint64_t kWakeData = 0;  // no Conn has address 0
 constexpr int kAddressBits = 48;
-constexpr std::uint32_t kInterest = os::kEpollIn | os::kEpollOut | os::kEpollPeerClosed | os::kEpollEdge;
+constexpr std::uint32_t kInterest =
+    os::kEpollIn | os::kEpollUrgent | os::kEpollOut | os::kEpollPeerClosed | os::kEpollEdge;
 
 struct alignas(64) EpollConn final : Conn {
   std::atomic<std::uintptr_t> words[2] = {kNothing, kNothing};
-  std::atomic<bool> peer_closed{false};  // no further edge may come: a short read proves nothing
-  bool drained = false;                  // the last read came up short. Whoever holds the reading direction
-  bool socket = true;
+  std::atomic<bool> ask_always{false};  // E4: a short read proves nothing from here on
+  bool drained = false;                 // the last read came up short. Whoever holds the reading direction
+  bool socket = true, stream = true;
   std::atomic<std::uint16_t> generation{0};
   EpollConn* next_free = nullptr;
 };
@@ -84,12 +92,14 @@ class Epoll final : public Poller {
   }
 
   PollerCaps caps() const noexcept override { return {.completion = false, .issuer = Issuer::kAny}; }
+  Status prepare(std::uint32_t) override { return Ok{}; }
   Status bind(std::uint32_t) override { return Ok{}; }
 
   Result<Conn*> open(int fd) override {
     EpollConn* conn = take_conn();
-    const bool socket = os::is_socket(fd);
-    conn->socket = socket;
+    const int type = os::socket_type(fd);
+    conn->socket = type >= 0;
+    conn->stream = type == SOCK_STREAM;
     conn->fd = fd;
     const std::uint64_t data = reinterpret_cast<std::uint64_t>(conn) |
                                std::uint64_t{conn->generation.load(std::memory_order_relaxed)} << kAddressBits;
@@ -119,7 +129,7 @@ class Epoll final : public Poller {
     op.cancel_error = 0;
     auto& word = conn->words[static_cast<int>(direction_of(op.verb))];
     if (op.verb == Verb::kRead && conn->drained && word.load(std::memory_order_acquire) != kEdge &&
-        !conn->peer_closed.load(std::memory_order_relaxed)) {
+        !conn->ask_always.load(std::memory_order_relaxed)) {
       conn->references.fetch_add(1, std::memory_order_relaxed);
       if (wait_in_word(op, *conn)) return Step::kPark;
       return attempt(op, *conn, true);
@@ -140,11 +150,9 @@ class Epoll final : public Poller {
     return op.make_ready();
   }
 
-  void flush(std::uint32_t) noexcept override {}
-
   PollResult poll(std::uint32_t, std::int64_t timeout_ns, std::uint32_t budget, GList& ready) noexcept override {
     PollResult result;
-    std::array<os::EpollEvent, 1024> events;
+    std::array<os::EpollEvent, kMostEvents> events;  // not cleared: the kernel fills in what is read
     const auto capacity =
         static_cast<int>(std::min<std::uint64_t>(options_.events, std::max<std::uint32_t>(budget, 1)));
     const int count = os::epoll_wait_ns(epoll_fd_, events.data(), capacity, timeout_ns);
@@ -216,7 +224,7 @@ class Epoll final : public Poller {
         if (word.load(std::memory_order_relaxed) == kEdge) word.store(kNothing, std::memory_order_seq_cst);  // E2
         answer = call(op, conn);
         if (op.verb == Verb::kRead)
-          conn.drained = options_.trigger == Options::Trigger::kShortRead && conn.socket &&
+          conn.drained = options_.trigger == Options::Trigger::kShortRead && conn.stream &&
                          ((answer > 0 && static_cast<std::size_t>(answer) < op.bytes) || answer == -EAGAIN);
         if (answer == -EAGAIN) {
           if (const int error = std::atomic_ref<int>(op.cancel_error).load(std::memory_order_seq_cst); error != 0)
@@ -260,8 +268,9 @@ class Epoll final : public Poller {
       return;
     }
     constexpr std::uint32_t kBoth = os::kEpollError | os::kEpollHangUp;
-    if ((event.events & (kBoth | os::kEpollPeerClosed)) != 0) conn->peer_closed.store(true, std::memory_order_relaxed);
-    const bool due[2] = {(event.events & (os::kEpollIn | os::kEpollPeerClosed | kBoth)) != 0,
+    if ((event.events & (os::kEpollError | os::kEpollPeerClosed | os::kEpollUrgent)) != 0)  // E4: before the word
+      conn->ask_always.store(true, std::memory_order_relaxed);
+    const bool due[2] = {(event.events & (os::kEpollIn | os::kEpollUrgent | os::kEpollPeerClosed | kBoth)) != 0,
                          (event.events & (os::kEpollOut | kBoth)) != 0};
     for (int i = 0; i < 2; ++i) {
       if (!due[i]) continue;
@@ -317,7 +326,7 @@ class Epoll final : public Poller {
     free_ = conn->next_free;
     conn->references.store(1, std::memory_order_relaxed);
     conn->closing.store(false, std::memory_order_relaxed);
-    conn->peer_closed.store(false, std::memory_order_relaxed);
+    conn->ask_always.store(false, std::memory_order_relaxed);
     conn->drained = false;
     for (auto& word : conn->words) word.store(kNothing, std::memory_order_relaxed);
     return conn;

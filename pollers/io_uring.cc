@@ -4,8 +4,8 @@
 //             that also brings completions. With SINGLE_ISSUER and DEFER_TASKRUN the kernel does its half inside that
 //             call, on the owner's thread: no interrupt, no lock. What can be done at once need not go through the
 //             ring: with `try_first` the call is tried without waiting before it is queued.
-// Structure.  Lane (io_uring/lane.h): ring, slots, wake. lanes_[M]: made by bind(). UringConn: what is in flight in
-//             each direction, by name.
+// Structure.  Lane (io_uring/lane.h): ring, slots, wake. prepared_[M]: made, by whoever starts the M, and disabled;
+//             lanes_[M]: the same, enabled by the M's thread. UringConn: what is in flight in each direction, by name.
 // Invariants. U1  A slot is live from start() to its one completion; user_data carries its generation, so nothing late
 //                 can touch a new life.
 //             U2  Only the owner touches a lane. A cancel from elsewhere is a request in the lane's inbox, and a wake
@@ -15,7 +15,7 @@
 // Ladder.     `taskrun=best` takes the first rung the kernel knows: defer (Linux 6.1), coop (6.0), plain. Any other
 //             level is that rung or an error. The rung in use is a counter. A kernel or container that refuses io_uring
 //             altogether is an error, never another poller.
-// Threads.    begin, finish, flush, poll: the lane's owner. cancel, close, wake: anybody.
+// Threads.    begin, finish, poll: the lane's owner. cancel, close, wake: anybody.
 // Rejected.   One ring with a lock: interrupts between threads, EINTR in foreign waits, operations that die with their
 //             thread (all measured at 0.8 of this). LINK_TIMEOUT for deadlines: a deadline may move while the operation
 //             waits, and from another thread. Multishot receive with provided buffers: a copy more for readers that
@@ -79,7 +79,8 @@ class IoUring final : public Poller {
     for (std::size_t rung = first;; ++rung) {
       // The ring of this trial is thrown away: rings belong to the threads that will bind them.
       Lane trial(0, nullptr, nullptr);
-      auto made = trial.set_up(kLadder[rung], static_cast<std::uint32_t>(options.entries), cq_entries(options));
+      auto made = trial.prepare(kLadder[rung], static_cast<std::uint32_t>(options.entries), cq_entries(options));
+      if (made) made = trial.enable();
       if (made) return std::unique_ptr<Poller>(new IoUring(options, rung));
       if (made.error().error_number == EINVAL && rung < last) continue;
       return refused(made.error(), kLadder[rung]);
@@ -90,6 +91,7 @@ class IoUring final : public Poller {
     for (auto& entry : lanes_)
       if (Lane* lane = entry.load(std::memory_order_acquire)) lane->evict_all();
     for (auto& entry : lanes_) delete entry.load(std::memory_order_relaxed);
+    for (auto& entry : prepared_) delete entry.load(std::memory_order_relaxed);
     // What goroutines still had open when the program ended.
     while (conns_ != nullptr) {
       UringConn* conn = conns_;
@@ -101,18 +103,28 @@ class IoUring final : public Poller {
 
   PollerCaps caps() const noexcept override { return {.completion = true, .issuer = Issuer::kLaneOwner}; }
 
-  Status bind(std::uint32_t lane) override {
-    GEARBOX_REQUIRE(lane < lanes_.size() && lanes_[lane].load() == nullptr, "lane {} is bound twice, or is none", lane);
+  Status prepare(std::uint32_t lane) override {
+    GEARBOX_REQUIRE(lane < lanes_.size() && lanes_[lane].load() == nullptr, "lane {} is bound, or is none", lane);
+    if (prepared_[lane].load(std::memory_order_relaxed) != nullptr) return Ok{};
     auto made = std::make_unique<Lane>(lane, this,
                                        [](void* self, UringConn* conn) { static_cast<IoUring*>(self)->drop(conn); });
-    if (auto up = made->set_up(kLadder[rung_], static_cast<std::uint32_t>(options_.entries), cq_entries(options_)); !up)
-      return up;
-    lanes_[lane].store(made.release(), std::memory_order_release);
+    if (auto done = made->prepare(kLadder[rung_], static_cast<std::uint32_t>(options_.entries), cq_entries(options_));
+        !done)
+      return done;
+    prepared_[lane].store(made.release(), std::memory_order_release);
+    return Ok{};
+  }
+
+  Status bind(std::uint32_t lane) override {
+    if (auto prepared = prepare(lane); !prepared) return prepared;
+    std::unique_ptr<Lane> mine(prepared_[lane].exchange(nullptr, std::memory_order_acq_rel));
+    if (auto up = mine->enable(); !up) return up;
+    lanes_[lane].store(mine.release(), std::memory_order_release);
     return Ok{};
   }
 
   Result<Conn*> open(int fd) override {
-    const bool socket = os::is_socket(fd);
+    const bool socket = os::socket_type(fd) >= 0;
     // The kernel answers EAGAIN for a non-blocking descriptor instead of waiting for it.
     if (const int set = os::set_blocking(fd, true); set < 0 && set != -ENOTTY)
       return os_error("making the descriptor wait", -set);
@@ -167,7 +179,6 @@ class IoUring final : public Poller {
     return nullptr;  // it ends with its completion
   }
 
-  void flush(std::uint32_t lane_id) noexcept override { lane(lane_id).flush(); }
   PollResult poll(std::uint32_t lane_id, std::int64_t timeout_ns, std::uint32_t budget,
                   GList& ready) noexcept override {
     return lane(lane_id).poll(timeout_ns, budget, ready);
@@ -251,7 +262,7 @@ class IoUring final : public Poller {
 
   const Options options_;
   const std::size_t rung_;
-  std::array<std::atomic<Lane*>, kMaxMs> lanes_{};
+  std::array<std::atomic<Lane*>, kMaxMs> lanes_{}, prepared_{};
   SpinLock conns_lock_;  // guards the list of Conns
   UringConn* conns_ = nullptr;
   std::atomic<std::uint64_t> tried_{0};

@@ -7,12 +7,14 @@
 //
 // Everything live is spilled before f runs and stays put below nobody: the frame of blocking() records its stack
 // pointer, and a collector scans from there up. So f must not allocate on the heap, store into Refs, or call anything
-// of this runtime that may park.
+// of this runtime that may park. It may throw, panic and call goexit(), and it may change Roots; references that it holds
+// itself are in Roots (runtime/root.h).
 #pragma once
 
 #include <type_traits>
 #include <utility>
 
+#include "interfaces/mutant.h"
 #include "runtime/runtime.h"
 
 namespace gearbox {
@@ -22,18 +24,18 @@ template <class F>
   Context here;
   save_context(&here);
   current_goroutine()->syscall_sp = reinterpret_cast<std::uintptr_t>(here.sp);
+  // The bug: what the caller keeps in registers, saved in this frame, is not seen; its own frame is. (128: the red zone
+  // that visit_stack() adds.)
+  if (GEARBOX_MUTANT(kNoSpillAtSyscall))
+    current_goroutine()->syscall_sp = reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0)) + 16 + 128;
   if (current_runtime().blocking_needs_thread())
     current_runtime().move_to_blocking_thread();
   else
     current_runtime().enter_blocking();
-  if constexpr (std::is_void_v<std::invoke_result_t<F&>>) {
-    std::forward<F>(f)();
-    current_runtime().exit_blocking();
-  } else {
-    auto result = std::forward<F>(f)();
-    current_runtime().exit_blocking();
-    return result;
-  }
+  struct Exit {
+    ~Exit() { current_runtime().exit_blocking(); }
+  } exit;  // however f ends: an exception, a panic or goexit() goes on with a P, perhaps on another thread
+  return std::forward<F>(f)();
 }
 
 }  // namespace gearbox

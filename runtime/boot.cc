@@ -2,12 +2,14 @@
 //
 //   entry      options checked, heap range reserved
 //   schedinit  allocator, collector, scheduler, poller made in this order; Ps made; signals armed. Nothing has run yet
-//   first M    the calling thread becomes M 0 with P 0
+//   first M    a thread of its own becomes M 0 with P 0; the caller's only waits for the end
 //   first G    collector's workers, then the init functions in dependency order, then main
 //   end        main returned: no collection is running, the world stops for good, every M that can leaves its loop
 //
-// A goroutine that never reaches a safepoint cannot be stopped: its thread, and so the whole runtime, is left behind
-// (the process is about to exit; a test that does this leaks on purpose).
+// The caller is no M: a goroutine that sits in a blocking call on M 0 must not keep it. And a goroutine that never
+// reaches a safepoint cannot be stopped, nor can a collection end that waits for it: then, after a second, the runtime is
+// abandoned. Its threads, and so the whole of it, are left behind (the process is about to exit; a test that does this
+// leaks on purpose).
 #include "runtime/boot.h"
 
 #include <fmt/format.h>
@@ -24,6 +26,7 @@ namespace {
 
 constexpr std::uintptr_t kHeapHint = 0x00c000000000;  // Go's: a bit pattern that integers and text rarely have
 constexpr std::size_t kHeapAlignment = std::size_t{32} << 20;
+constexpr std::int64_t kPatienceNs = 1'000'000'000;  // for what cannot be stopped, once main has returned
 
 class BootTrace {
  public:
@@ -74,13 +77,20 @@ Runtime::Runtime(const RuntimeOptions& options, Stacks::Guard guard)
 }
 
 Runtime::~Runtime() {
+  for (auto& p : ps_) p.reset();  // their timers first: they lie on stacks, in handles, and among each other
   if (owns_heap_range_) os::release(reinterpret_cast<void*>(heap_.base), heap_.bytes);
 }
 
 Result<std::unique_ptr<Runtime>> Runtime::create(const RuntimeOptions& given, const GearSet& gears) {
   RuntimeOptions options = given;
   if (options.procs == 0) options.procs = static_cast<std::uint64_t>(os::online_cpus());
-  if (options.procs > kMaxPs) options.procs = kMaxPs;
+  if (options.procs > kMaxPs) {
+    if (given.procs != 0) return Error{fmt::format("procs={}: from 1 to {}", given.procs, kMaxPs), EINVAL};
+    options.procs = kMaxPs;  // more CPUs than there can be Ps
+  }
+  if (const std::uint32_t most = gears.scheduler.traits.max_procs; most != 0 && options.procs > most)
+    return Error{fmt::format("procs={}: scheduler={} runs at most {}", options.procs, gears.scheduler.name, most),
+                 EINVAL};
   const std::int64_t began = os::monotonic_ns();
   BootTrace trace(options.trace, began);
   auto guard = choose_guard(options.guard);
@@ -126,11 +136,13 @@ Result<std::unique_ptr<Runtime>> Runtime::create(const RuntimeOptions& given, co
   auto scheduler = gears.scheduler.make(*runtime, *gears.scheduler_options);
   if (!scheduler) return refused("scheduler", gears.scheduler.name, scheduler.error());
   runtime->scheduler_ = std::move(*scheduler);
+  runtime->max_procs_ = gears.scheduler.traits.max_procs;
   trace.step(fmt::format("schedinit: scheduler {}", gears.scheduler.name));
 
   auto poller = gears.poller.make(*runtime, *gears.poller_options);
   if (!poller) return refused("poller", gears.poller.name, poller.error());
   runtime->poller_ = std::move(*poller);
+  if (auto lane = runtime->poller_->prepare(0); !lane) return refused("poller", gears.poller.name, lane.error());
   runtime->lane_owner_ = runtime->poller_->caps().issuer == Issuer::kLaneOwner;
   trace.step(fmt::format("schedinit: poller {}", gears.poller.name));
 
@@ -150,12 +162,6 @@ Result<std::unique_ptr<Runtime>> Runtime::create(const RuntimeOptions& given, co
 RunStats Runtime::run(std::function<void()> main) {
   BootTrace trace(options_.trace, boot_began_ns_);
   main_ = std::move(main);
-  Machine* m = new_machine(true);
-  m->thread = pthread_self();
-  machine_begin(m);
-  acquire(m, ps_[0].get());
-  trace.step("this thread is M 0");
-
   pthread_t sysmon{};
   bool has_sysmon = false;
   if (options_.sysmon) {
@@ -166,24 +172,29 @@ RunStats Runtime::run(std::function<void()> main) {
     trace.step("sysmon started");
   }
 
-  detail::spawn(
-      *this,
-      [this, &trace] {
-        trace.step("first goroutine runs");
-        collector_->start_workers();
-        trace.step("collector's workers made");
-        run_init_functions([&trace](std::string_view name) { trace.step(fmt::format("init {}", name)); });
-        trace.step("main begins");
-        main_();
-        trace.step("main returned");
-        collector_->stop();
-        finish();
-      },
-      false);
-  machine_loop(m);
+  first_goroutine_ = [this, &trace] {
+    trace.step("first goroutine runs");
+    collector_->start_workers();
+    trace.step("collector's workers made");
+    run_init_functions([&trace](std::string_view name) { trace.step(fmt::format("init {}", name)); });
+    trace.step("main begins");
+    main_();
+    trace.step("main returned");
+    end_word_.store(kMainReturned, std::memory_order_release);  // from here the caller's stack may go at any time
+    os::futex_wake(end_word_, 1);
+    collector_->stop();
+    finish();
+  };
+  Machine* m = new_machine();
+  m->next_p = ps_[0].get();
+  m->starts_program = true;
+  trace.step("M 0 is started");
+  auto first = os::start_thread(&Runtime::machine_entry, m, kMachineStackBytes, "gearbox-m");
+  if (!first) fatal_error(fmt::format("no thread to run goroutines on: {}", first.error().message));
+  m->thread = *first;
+  wait_for_the_end();
 
-  // The world is stopped for good. Threads leave their loops; those in blocking calls that do not return are left
-  // behind.
+  // The world is stopped for good, or given up. Threads leave their loops; those that cannot are left behind.
   sysmon_stop_.store(true, std::memory_order_release);
   sysmon_word_.fetch_add(1, std::memory_order_release);
   os::futex_wake(sysmon_word_, 1);
@@ -193,7 +204,7 @@ RunStats Runtime::run(std::function<void()> main) {
   stats.procs = p_count();
   const CollectorStats collector = collector_->stats();
   stats.gc_cycles = collector.cycles;
-  stats.gc_cpu_ns = collector.cpu_ns;
+  stats.gc_cpu_ns = collector.cpu_ns + allocator_->stats().refill_sweep_ns;
   stats.gc_pause_ns = collector.pause_ns;
   stats.time_to_stop_ns = time_to_stop_ns_;
   for (const auto& p : ps_) {
@@ -216,7 +227,8 @@ RunStats Runtime::run(std::function<void()> main) {
   allocator_->counters(allocator_counters);
   collector_->counters(collector_counters);
   poller_->counters(poller_counters);
-  own.counter("threads", counters_.machines_made.load(), "Threads made for goroutines and blocking calls.");
+  own.counter("threads", counters_.machines_made.load() - spare_machines_.size(),
+              "Threads made for goroutines and blocking calls.");
   own.counter("threads_refused", counters_.threads_refused.load(),
               "Threads that the kernel refused; their P stayed idle until another thread was free.");
   own.counter("preemptions", counters_.preemptions.load(),
@@ -225,18 +237,41 @@ RunStats Runtime::run(std::function<void()> main) {
   own.counter("polls", counters_.polls.load(), "Non-blocking looks at the poller.");
   own.counter("poller_sleeps", counters_.poller_sleeps.load(), "Times an idle thread slept in the poller.");
   own.counter("futex_sleeps", counters_.futex_sleeps.load(), "Times an idle thread slept on its futex.");
-  own.counter("goroutines_made", next_id_.load() - 1, "Goroutines started, the runtime's own included.");
-  own.counter("stacks", stacks_.count(), "Goroutine stacks made.");
+  std::uint64_t ids_left = 0;
+  for (const auto& p : ps_)
+    if (p != nullptr) ids_left += p->id_end - p->next_id;
+  own.counter("goroutines_made", next_id_.load() - 1 - ids_left, "Goroutines started, the runtime's own included.");
+  own.counter("goroutines_peak", goroutines_.count(), "Most goroutines that there were at a time, in batches.");
+  own.counter("stacks", stacks_.made(),
+              "Goroutine stacks made: one is needed from a goroutine's first run to its end.");
   stats.guard_kind = stacks_.guard() == Stacks::Guard::kInstall
                          ? "install"
                          : (stacks_.guard() == Stacks::Guard::kMprotect ? "mprotect" : "none");
-  machine_end(m);
   return stats;
+}
+
+// On the caller's thread.
+void Runtime::wait_for_the_end() {
+  while (end_word_.load(std::memory_order_acquire) == kRunning) os::futex_wait(end_word_, kRunning, os::kForever);
+  const std::int64_t deadline = os::monotonic_ns() + kPatienceNs;
+  while (end_word_.load(std::memory_order_acquire) != kEnded) {
+    const std::int64_t left = deadline - os::monotonic_ns();
+    if (left <= 0) break;
+    os::futex_wait(end_word_, kMainReturned, left);
+  }
+  if (end_word_.load(std::memory_order_acquire) != kEnded) send_machines_home();  // those that can go, go
 }
 
 // On the main goroutine: the end of everything. Does not return to it.
 void Runtime::finish() {
   stop_the_world("exit");
+  send_machines_home();
+  end_word_.store(kEnded, std::memory_order_release);
+  os::futex_wake(end_word_, 1);
+  on_system_stack([](void*) {}, nullptr);  // leaves this stack; the loop sees that all has ended
+}
+
+void Runtime::send_machines_home() {
   ended_.store(true, std::memory_order_release);
   world_epoch_.fetch_add(1, std::memory_order_release);
   os::futex_wake(world_epoch_, 1 << 30);
@@ -251,14 +286,12 @@ void Runtime::finish() {
     if (lane_owner_ && !m->blocking_only) poller_->wake(m->id);
   }
   if (!lane_owner_) poller_->wake(0);
-  on_system_stack([](void*) {}, nullptr);  // leaves this stack; the loop sees that all has ended
 }
 
 bool Runtime::join_machines() {
-  constexpr std::int64_t kPatienceNs = 1'000'000'000;
+  if (end_word_.load(std::memory_order_acquire) != kEnded) return false;
   const std::int64_t began = os::monotonic_ns();
   for (const auto& m : machines_) {
-    if (m.get() == first_machine_) continue;
     while (!m->left.load(std::memory_order_acquire)) {
       if (os::monotonic_ns() - began > kPatienceNs) return false;
       os::sleep_ns(20'000);

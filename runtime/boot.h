@@ -87,8 +87,9 @@ struct RunStats {
   std::string guard_kind;         // "install", "mprotect" or "none": what was used
 };
 
-// Boots, runs `main` on the first goroutine, stops. Blocks the calling thread, which becomes the first M. Several
-// runtimes may exist one after another, and at the same time in different threads. An Error when a gear is refused by
+// Boots, runs `main` on the first goroutine, stops. Blocks the calling thread, which runs nothing itself. Returns when
+// main has, whatever other goroutines do: one that cannot be stopped within a second is left behind with all the runtime.
+// Several runtimes may exist one after another, and at the same time in different threads. An Error when a gear is refused by
 // this machine (error_number says why) or memory cannot be reserved; then nothing has run. An unrecovered panic and
 // "all goroutines are asleep" do not return: they print Go's message and exit the process with 2.
 Result<RunStats> run_program(const RuntimeOptions& options, const GearSet& gears, std::function<void()> main);

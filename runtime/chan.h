@@ -13,7 +13,10 @@
 //              while in_queue.
 //              C3  A select's Waiters compete for SelectState::decided; only the winner's element is touched.
 // Collector.   While the world is marking, every value that moves is shaded (stacks are scanned once, buffers once);
-//              buffers whose values may hold references are root blocks.
+//              buffers whose values may hold references are root blocks. Values are moved under the channel's lock, and
+//              one with a Root inside takes a root shard's lock then; the collector comes with the shard's lock and
+//              must not wait for the channel's. It only tries it: where the lock is held, it looks at the whole ring,
+//              whatever is in it or on its way, and what moves meanwhile is shaded by whoever moves it.
 #pragma once
 
 #include <atomic>
@@ -83,9 +86,8 @@ class WaitQueue {
 // What does not depend on T.
 class ChanCore : public RootBlock {
  public:
-  ChanCore(std::uint32_t capacity, bool rooted) : capacity_(capacity), rooted_(rooted) {
-    if (rooted_) enlist();
-  }
+  // `rooted`: the derived class enlists, when its buffer stands.
+  ChanCore(std::uint32_t capacity, bool rooted) : RootBlock(Words::kAnything), capacity_(capacity), rooted_(rooted) {}
   virtual ~ChanCore() = default;
   void add_reference() noexcept { references_.fetch_add(1, std::memory_order_relaxed); }
   void drop_reference() noexcept {
@@ -122,7 +124,10 @@ class ChanOf final : public ChanCore {
   explicit ChanOf(std::uint32_t capacity)
       : ChanCore(capacity, capacity > 0 && kMayRefer<T>),
         ring_(capacity > 0 ? static_cast<T*>(::operator new (capacity * sizeof(T), std::align_val_t{alignof(T)}))
-                           : nullptr) {}
+                           : nullptr) {
+    if constexpr (kMayRefer<T>)
+      if (capacity > 0) enlist();
+  }
   ~ChanOf() override {
     for (std::uint32_t i = 0; i < count_; ++i) ring_[index(i)].~T();
     ::operator delete (ring_, std::align_val_t{alignof(T)});
@@ -228,9 +233,13 @@ class ChanOf final : public ChanCore {
   }
   [[gnu::no_sanitize("address")]] void visit_words(void (*visit)(void*, const std::uintptr_t*, std::size_t),
                                                    void* context) override {
-    Guard<SpinLock> hold(lock_);
+    if (!lock_.try_lock()) {  // see "Collector"
+      visit(context, reinterpret_cast<const std::uintptr_t*>(ring_), capacity_ * sizeof(T) / sizeof(std::uintptr_t));
+      return;
+    }
     for (std::uint32_t i = 0; i < count_; ++i)
       visit(context, reinterpret_cast<const std::uintptr_t*>(&ring_[index(i)]), sizeof(T) / sizeof(std::uintptr_t));
+    lock_.unlock();
   }
   T* const ring_;
 };

@@ -18,6 +18,7 @@
 
 #if defined(__SANITIZE_ADDRESS__)
 #define GEARBOX_ASAN 1
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #else
 #define GEARBOX_ASAN 0

@@ -1,15 +1,19 @@
 #include "runtime/finalizer.h"
 
+#include "runtime/heap.h"
+
 namespace gearbox {
 
 void Runtime::Finalizers::set(Runtime& runtime, void* payload, Function f) {
   bool start = false;
+  Function former;  // dropped after the lock: its captures' destructors are the program's
   {
     Guard<Mutex> hold(lock_);
-    if (f)
-      table_[payload] = std::move(f);
-    else
-      table_.erase(payload);
+    if (auto at = table_.find(payload); at != table_.end()) {
+      former = std::move(at->second);
+      table_.erase(at);
+    }
+    if (f) table_.emplace(payload, std::move(f));
     start = !runner_started_;
     runner_started_ = true;
   }
@@ -27,7 +31,6 @@ void Runtime::Finalizers::queue_dead(bool (*is_dead)(void*, void*), void* contex
   for (auto at = table_.begin(); at != table_.end();) {
     if (is_dead(context, at->first)) {
       queue_.push_back({at->first, std::move(at->second)});
-      ++unfinished_;
       at = table_.erase(at);
       any = true;
     } else {
@@ -53,11 +56,6 @@ void Runtime::Finalizers::visit_queued(void (*visit)(void*, const std::uintptr_t
   visit(context, &word, 1);
 }
 
-std::size_t Runtime::Finalizers::pending() {
-  Guard<Mutex> hold(lock_);
-  return unfinished_;
-}
-
 void Runtime::Finalizers::run_queue(Runtime& runtime) {
   for (;;) {
     Due due{nullptr, {}};
@@ -69,6 +67,7 @@ void Runtime::Finalizers::run_queue(Runtime& runtime) {
         due = std::move(queue_.front());
         queue_.pop_front();
         running_ = due.payload;
+        shade_if_marking(&due.payload, sizeof(due.payload));
       }
       lock_.unlock();
       if (due.payload == nullptr) {
@@ -78,10 +77,9 @@ void Runtime::Finalizers::run_queue(Runtime& runtime) {
       }
       runner_lock_.unlock();
     }
-    due.f(due.payload);
+    due.f.call_once(due.payload);
     Guard<Mutex> hold(lock_);
     running_ = nullptr;
-    --unfinished_;
   }
 }
 

@@ -4,28 +4,30 @@
 // When a mark ends without having reached it, the collector marks it once more (it is needed for the call), the entry
 // moves to the queue, and a system goroutine calls the function with the object. After that the object is ordinary and
 // dies for good in a later cycle.
+//
+// The queue is a root that is looked at once a cycle. Taking an object out of it puts the object on the runner's stack,
+// which may have been scanned already; so it is shaded on the way, like a value that leaves a channel.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <deque>
-#include <functional>
 #include <unordered_map>
 
 #include "base/lock.h"
+#include "runtime/rooted.h"
 #include "runtime/runtime.h"
 
 namespace gearbox {
 
 struct Runtime::Finalizers {
-  using Function = std::function<void(void*)>;
+  using Function = RootedCall<void*>;
 
   // Replaces an earlier one; an empty function removes it. On a goroutine.
   void set(Runtime& runtime, void* payload, Function f);
   void visit_objects(void (*visit)(void*, void*), void* context);
   void queue_dead(bool (*is_dead)(void*, void*), void* context);
   void visit_queued(void (*visit)(void*, const std::uintptr_t*, std::size_t), void* context);
-  std::size_t pending();
 
  private:
   void run_queue(Runtime& runtime);
@@ -40,7 +42,6 @@ struct Runtime::Finalizers {
   bool runner_started_ = false;
   SpinLock runner_lock_;
   G* runner_parked_ = nullptr;  // guarded by runner_lock_
-  std::size_t unfinished_ = 0;
 };
 
 }  // namespace gearbox

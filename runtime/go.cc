@@ -14,11 +14,7 @@ int gomaxprocs(int n) {
 }
 int num_cpu() { return os::online_cpus(); }
 
-void lock_os_thread() {
-  Goroutine* g = current_goroutine();
-  g->locked_m = current_m();
-  current_machine()->locked_g = g;
-}
+void lock_os_thread() { current_runtime().lock_to_thread(); }
 void unlock_os_thread() {
   current_goroutine()->locked_m = nullptr;
   current_machine()->locked_g = nullptr;

@@ -14,19 +14,26 @@
 namespace gearbox {
 namespace detail {
 
-// Puts the closure at the top of the new goroutine's stack, where the collector sees its words, and makes it runnable.
+// Puts the closure into the new goroutine (a large one into malloc memory that it owns), where the collector sees its
+// words, and makes it runnable.
 template <class F>
 void spawn(Runtime& runtime, F&& f, bool system) {
   using Closure = std::decay_t<F>;
-  static_assert(sizeof(Closure) <= 4096, "a goroutine's closure lives on its stack: capture large things by pointer");
   Goroutine* g = runtime.new_goroutine();
-  const std::uintptr_t at =
-      (g->stack_hi - sizeof(Closure)) & ~(std::uintptr_t{alignof(Closure) < 16 ? 16 : alignof(Closure)} - 1);
-  g->closure = new (reinterpret_cast<void*>(at)) Closure(std::forward<F>(f));
+  constexpr bool kInside = sizeof(Closure) <= Goroutine::kClosureRoom && alignof(Closure) <= 16;
+  constexpr std::align_val_t kAlign{alignof(Closure) < 16 ? 16 : alignof(Closure)};
+  void* at = g->closure_room;
+  if constexpr (!kInside) at = ::operator new(sizeof(Closure), kAlign);
+  g->closure = new (at) Closure(std::forward<F>(f));
+  if constexpr (sizeof(Closure) >= sizeof(void*)) g->closure_bytes = sizeof(Closure) & ~std::uint32_t{7};
   g->entry = [](void* closure) {
     struct Owner {
       Closure* f;
-      ~Owner() { f->~Closure(); }
+      ~Owner() {
+        f->~Closure();
+        current_goroutine()->closure_bytes = 0;
+        if constexpr (!kInside) ::operator delete(f, kAlign);
+      }
     } owner{static_cast<Closure*>(closure)};
     (*owner.f)();
   };
@@ -34,7 +41,7 @@ void spawn(Runtime& runtime, F&& f, bool system) {
   g->creator_pc = __builtin_return_address(0);
   if constexpr (sizeof(Closure) >= sizeof(void*)) {
     // The spawner's stack is black, but the new one was never scanned: what the closure carries over is shaded.
-    if (current_p() != nullptr && !GEARBOX_MUTANT(kNoShadeGoArguments)) shade_if_marking(g->closure, g->stack_hi - at);
+    if (current_p() != nullptr && !GEARBOX_MUTANT(kNoShadeGoArguments)) shade_if_marking(g->closure, g->closure_bytes);
   }
   runtime.start_goroutine(g, Why::kSpawned);
 }
@@ -46,6 +53,7 @@ void spawn(Runtime& runtime, F&& f, bool system) {
 template <class F>
 void go(F&& f) {
   detail::spawn(current_runtime(), std::forward<F>(f), false);
+  safepoint_if_on_p();  // a loop that only starts goroutines must be stoppable
 }
 
 std::uint64_t num_goroutine();
@@ -54,8 +62,9 @@ int gomaxprocs(int n);
 int num_cpu();
 // Lets others run; with the scheduler's rule for a yielded goroutine.
 inline void gosched() { current_runtime().gosched(Why::kYielded); }
-// From here to unlock_os_thread() this goroutine runs on its present thread only, and that thread runs nothing else.
-// Not counted: one unlock ends it.
+// From here to unlock_os_thread() this goroutine runs on one thread only, and that thread runs nothing else.
+// Not counted: one unlock ends it. With a poller whose lanes have owners it may be moved to a new thread first (S6 in
+// runtime/blocking.cc).
 void lock_os_thread();
 void unlock_os_thread();
 // A trace of this goroutine, as text for people.

@@ -9,23 +9,35 @@ namespace gearbox {
 namespace detail {
 namespace {
 
+// The range is full. What a collection frees may be gone before this goroutine gets a P to take it: others starve, too.
+// So being left with nothing is the end only when the collection itself left too little; where it left enough, the
+// patience is large, and has an end because what is free may be in pieces that do not serve. A quarter: what the cells
+// of the marked objects may hold beyond them.
+template <class Get>
+[[gnu::noinline]] void* collect_and_allocate(Runtime& runtime, std::size_t bytes, Get& get) {
+  constexpr int kPatience = 2, kPatienceWithRoom = 100;
+  const std::uint64_t limit = runtime.options().heap_mib << 20;
+  for (int attempt = 1;; ++attempt) {
+    const std::uint64_t cycles = runtime.collector().stats().cycles;
+    runtime.collector().collect(GcReason::kOutOfMemory);
+    if (void* at = get(*current_p())) return at;
+    const CollectorStats after = runtime.collector().stats();
+    const bool room = after.cycles != cycles && after.marked_bytes + after.marked_bytes / 4 + bytes < limit;
+    if (attempt >= (room ? kPatienceWithRoom : kPatience))
+      fatal_error(fmt::format("out of memory: the heap of {} MiB is full ({} MiB live); raise --runtime heap_mib",
+                              limit >> 20, runtime.heap().live_bytes.load(std::memory_order_relaxed) >> 20));
+  }
+}
+
 // The collector first, then the memory. Any of it may have moved this goroutine to another P.
 template <class Get>
 void* allocate(std::size_t bytes, Get get) {
   safepoint();
   Runtime& runtime = current_runtime();
   runtime.collector().on_refill(bytes);
-  for (int attempt = 0;; ++attempt) {
-    P* p = current_p();
-    if (void* at = get(*p)) [[likely]] {
-      return at;
-    }
-    if (attempt == 2)
-      fatal_error(fmt::format("out of memory: the heap of {} MiB is full ({} MiB live); raise --runtime heap_mib",
-                              runtime.heap().bytes >> 20,
-                              runtime.heap().live_bytes.load(std::memory_order_relaxed) >> 20));
-    runtime.collector().collect(GcReason::kOutOfMemory);
-  }
+  if (void* at = get(*current_p())) [[likely]]
+    return at;
+  return collect_and_allocate(runtime, bytes, get);
 }
 
 void* write_header(void* cell, const TypeDesc* type, std::size_t bytes) {
@@ -101,7 +113,7 @@ MemStats read_mem_stats() {
   return stats;
 }
 
-void set_finalizer_erased(void* object, std::function<void(void*)> f) {
+void set_finalizer_erased(void* object, RootedCall<void*> f) {
   Runtime& runtime = current_runtime();
   // Not "the start of": two tiny objects share a cell, and their finalizers run when both are unreachable.
   GEARBOX_REQUIRE(static_cast<bool>(find_object(runtime.heap(), reinterpret_cast<std::uintptr_t>(object))),

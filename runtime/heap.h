@@ -7,12 +7,12 @@
 #pragma once
 
 #include <cstring>
-#include <functional>
 #include <new>
 #include <span>
 #include <utility>
 
 #include "interfaces/heap.h"
+#include "runtime/rooted.h"
 #include "runtime/runtime.h"
 
 namespace gearbox {
@@ -107,7 +107,7 @@ template <HeapType T>
 [[nodiscard]] std::span<T> make_array(std::size_t count) {
   if (count > (std::size_t{1} << 46) / sizeof(T)) [[unlikely]]
     detail::array_too_long(count, sizeof(T));
-  const std::size_t bytes = count * sizeof(T) + 1;
+  const std::size_t bytes = count * sizeof(T) + (GEARBOX_MUTANT(kNoPad) ? 0 : 1);
   void* at;
   if constexpr (!kHasRefs<T>) {
     at = bytes <= 8                ? detail::take_tiny()
@@ -138,11 +138,16 @@ struct MemStats {
 MemStats read_mem_stats();
 
 // f(object) is called once, on a goroutine of its own, after object has become unreachable; what object refers to stays
-// alive until then. Replaces an earlier one; an empty function removes it. REQUIRES: object came from make<T>.
-void set_finalizer_erased(void* object, std::function<void(void*)> f);
+// alive until then. So does what f captures, plain pointers included (runtime/rooted.h); as in Go, an f that captures
+// the object itself keeps it for ever. Replaces an earlier one; nullptr removes it. REQUIRES: object came from make<T>.
+void set_finalizer_erased(void* object, RootedCall<void*> f);
 template <class T, class F>
 void set_finalizer(T* object, F f) {
-  set_finalizer_erased(object, [f = std::move(f)](void* p) { f(static_cast<T*>(p)); });
+  set_finalizer_erased(object, RootedCall<void*>([f = std::move(f)](void* p) mutable { f(static_cast<T*>(p)); }));
+}
+template <class T>
+void set_finalizer(T* object, std::nullptr_t) {
+  set_finalizer_erased(object, {});
 }
 
 // Shades the words of a value that is copied from stack to stack or into a place scanned once. HOT when the world is

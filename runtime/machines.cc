@@ -10,14 +10,16 @@
 #include <limits>
 
 #include "base/os/clock.h"
+#include "runtime/go.h"
 #include "runtime/panic.h"
 #include "runtime/runtime.h"
 #include "runtime/signals.h"
 
 namespace gearbox {
 namespace {
-constexpr std::size_t kMachineStackBytes = 512 * 1024;
 constexpr std::uint32_t kPollBudget = 128;
+// Between two attempts to make a thread after the kernel has refused one.
+constexpr std::int64_t kShortestRefusalNs = 1'000'000, kLongestRefusalNs = 100'000'000;
 constexpr std::int64_t kNever = std::numeric_limits<std::int64_t>::max();
 }  // namespace
 
@@ -78,6 +80,7 @@ bool Runtime::cancel_park(PId id) {
     idle_count_.store(static_cast<PId>(idle_ps_.size()), std::memory_order_seq_cst);
     p->status.store(PStatus::kRunning, std::memory_order_relaxed);
   }
+  wake_sysmon();
   acquire(m, p);
   return true;
 }
@@ -108,26 +111,40 @@ bool Runtime::start_machine_for(Processor* p, bool search) {
     idle_lock_.unlock();
     wake_machine(m);
   } else {
+    if (refused_until_ns_ != 0 && os::monotonic_ns() < refused_until_ns_) {
+      put_idle_p(p);
+      idle_lock_.unlock();
+      return false;
+    }
     idle_lock_.unlock();
-    m = new_machine(false);
+    m = new_machine();
     m->next_p = p;
     m->woken_to_search = search;
-    auto started = os::start_thread(&Runtime::machine_entry, m, kMachineStackBytes, "gearbox-m");
+    // Everything that may be refused is asked for here, before there is an M: the scheduler hears "no" as the answer to
+    // its wake, and counts no searcher that never comes.
+    const Status lane = poller_->prepare(m->id);
+    auto started = lane ? os::start_thread(&Runtime::machine_entry, m, kMachineStackBytes, "gearbox-m")
+                        : Result<pthread_t>(lane.error());
+    Guard<SpinLock> hold(idle_lock_);
     if (!started) {
-      // No thread to be had: the P stays idle and its work is found by the Ms there are. With none at all that is the
-      // end.
+      // No thread, or no lane for it. The P stays idle. Its work is found by the Ms there are, or sysmon has better
+      // luck; with no M left that could ever look it is the end.
       counters_.threads_refused.fetch_add(1, std::memory_order_relaxed);
-      Guard<SpinLock> hold(idle_lock_);
-      std::erase_if(machines_, [m](const auto& each) { return each.get() == m; });
+      take_back(m);
       put_idle_p(p);
+      if (nobody_can_run())
+        fatal_error("cannot create a thread, and none is left to run goroutines: " + started.error().message);
+      refusal_pause_ns_ = std::clamp(refusal_pause_ns_ * 2, kShortestRefusalNs, kLongestRefusalNs);
+      refused_until_ns_ = os::monotonic_ns() + refusal_pause_ns_;
+      short_of_threads_.store(true, std::memory_order_relaxed);
+      wake_sysmon();
       return false;
     }
     m->thread = *started;
+    refused_until_ns_ = refusal_pause_ns_ = 0;
+    short_of_threads_.store(false, std::memory_order_relaxed);
   }
-  if (sysmon_sleeps_.load(std::memory_order_relaxed) && sysmon_sleeps_.exchange(false, std::memory_order_acq_rel)) {
-    sysmon_word_.fetch_add(1, std::memory_order_release);
-    os::futex_wake(sysmon_word_, 1);
-  }
+  wake_sysmon();
   return true;
 }
 
@@ -137,7 +154,12 @@ void Runtime::hand_off(Processor* p) {
     Guard<SpinLock> hold(idle_lock_);
     put_idle_p(p);
   }
-  if (scheduler_->has_runnable() || p->timers.next_when() != 0) wake_one_parked_p();
+  // If it was the last busy one and nobody sleeps in the poller, whoever waits for I/O would wait for ever.
+  if (scheduler_->has_runnable() || p->timers.next_when() != 0 ||
+      (poll_until_.load(std::memory_order_seq_cst) == 0 && io_waiters_.load(std::memory_order_relaxed) != 0))
+    wake_one_parked_p();
+  else
+    watch_timers_anew();
 }
 
 // The M of a locked goroutine runs nothing else: while its goroutine waits, its P goes to others and it sleeps.
@@ -161,6 +183,8 @@ void Runtime::sleep_locked(Machine* m) {
       }
       ++locked_asleep_;
       dead = nothing_can_happen();
+      if (short_of_threads_.load(std::memory_order_relaxed) && nobody_can_run() && scheduler_->has_runnable())
+        fatal_error("cannot create a thread, and none is left to run goroutines");
     }
     if (dead) report_deadlock();
     GList ready;
@@ -184,16 +208,34 @@ void Runtime::sleep_locked(Machine* m) {
 
 // ---- the life of an M
 
-Machine* Runtime::new_machine(bool first) {
+Machine* Runtime::new_machine() {
   auto machine = std::make_unique<Machine>();
   machine->runtime = this;
-  Machine* m = machine.get();
   Guard<SpinLock> hold(idle_lock_);
+  if (!spare_machines_.empty()) {
+    machine->id = spare_machines_.back()->id;
+    spare_machines_.pop_back();
+    machines_.push_back(std::move(machine));
+    return machines_.back().get();
+  }
+  Machine* m = machine.get();
   m->id = static_cast<std::uint32_t>(counters_.machines_made.fetch_add(1, std::memory_order_relaxed));
   GEARBOX_REQUIRE(m->id < kMaxMs, "more than {} threads: too many goroutines are in blocking calls", kMaxMs);
   machines_.push_back(std::move(machine));
-  if (first) first_machine_ = m;
   return m;
+}
+
+void Runtime::take_back(Machine* m) {
+  auto at = std::find_if(machines_.begin(), machines_.end(), [m](const auto& each) { return each.get() == m; });
+  spare_machines_.push_back(std::move(*at));
+  machines_.erase(at);
+}
+
+// Every P is idle, and every M sleeps that would leave what is queued to others: those of locked goroutines, and those
+// for blocking calls.
+bool Runtime::nobody_can_run() {
+  return idle_ps_.size() == p_count() && machines_.size() == locked_asleep_ + idle_blocking_count_ &&
+         blocked_calls_.load(std::memory_order_relaxed) == 0;
 }
 
 void Runtime::machine_begin(Machine* m) {
@@ -209,7 +251,9 @@ void Runtime::machine_begin(Machine* m) {
 #if GEARBOX_TSAN
   m->identity.tsan_fiber = __tsan_get_current_fiber();
 #endif
-  m->signal_stack = install_signal_stack();
+  auto signal_stack = install_signal_stack();
+  if (!signal_stack) fatal_error("no alternate signal stack for a thread: " + signal_stack.error().message);
+  m->signal_stack = *signal_stack;
   if (lane_owner_ && !m->blocking_only) {
     if (auto bound = poller_->bind(m->id); !bound)
       fatal_error(fmt::format("the poller refused lane {}: {}", m->id, bound.error().message));
@@ -237,6 +281,9 @@ void* Runtime::machine_entry(void* machine) {
     if (p != nullptr) {
       runtime.acquire(m, p);
       if (m->woken_to_search) runtime.scheduler_->on_woken(p->id);
+      if (m->starts_program)
+        detail::spawn(
+            runtime, [&runtime] { runtime.first_goroutine_(); }, false);
     }
     runtime.machine_loop(m);
   }
@@ -280,7 +327,7 @@ bool Runtime::nothing_can_happen() {
 // with it.
 void Runtime::idle(Machine* m) {
   bool has_role = false, dead = false;
-  std::uint32_t word = 0, watcher_lane = 0;
+  std::uint32_t word = 0;
   {
     Guard<SpinLock> hold(idle_lock_);
     if (ended_.load(std::memory_order_relaxed)) return;
@@ -289,8 +336,8 @@ void Runtime::idle(Machine* m) {
     m->sleeps_in_poller.store(has_role || lane_owner_, std::memory_order_relaxed);
     if (has_role) {
       poll_machine_ = m;
+      watcher_lane_.store(m->id, std::memory_order_relaxed);  // read after poll_until_, which idle() stores below
     } else {
-      if (lane_owner_) watcher_lane = poll_machine_->id;
       m->next_idle = idle_machines_;
       idle_machines_ = m;
       ++idle_machine_count_;
@@ -300,9 +347,7 @@ void Runtime::idle(Machine* m) {
   if (dead) report_deadlock();
 
   if (!has_role) {
-    // The poll machine may have computed its deadline before this M's P, with its timers, became idle.
-    const std::int64_t earliest = earliest_timer();
-    if (earliest != 0 && earliest < poll_until_.load(std::memory_order_seq_cst)) poller_->wake(watcher_lane);
+    watch_timers_anew();  // the poll machine may have computed its deadline before this M's P became idle
   }
   GList ready;
   bool timers_due = false;
@@ -310,6 +355,7 @@ void Runtime::idle(Machine* m) {
     std::int64_t timeout = -1, earliest = 0;
     if (has_role) {
       poll_until_.store(kNever, std::memory_order_seq_cst);  // partner: the check above, by an M that lies down later
+      // With every P busy a deadline is of no use: their owners look, and sysmon asks them to.
       earliest = idle_count_.load(std::memory_order_seq_cst) != 0 ? earliest_timer() : 0;
       if (earliest != 0) {
         timeout = std::max<std::int64_t>(0, earliest - os::monotonic_ns());
@@ -347,6 +393,7 @@ void Runtime::idle(Machine* m) {
     if (p == nullptr && (!ready.empty() || timers_due)) p = take_idle_p();
   }
   if (p != nullptr) {
+    wake_sysmon();
     acquire(m, p);
     if (search) scheduler_->on_woken(p->id);
   }

@@ -58,7 +58,16 @@ class DescriptorLock {
     while (G* g = woken.pop_front()) current_runtime().ready(g);
     return (was & kClosed) == 0;
   }
-  // Gives back the reference of the open descriptor itself. True as for release().
+  // A reference without a direction: the descriptor stays open meanwhile, and nobody is waited for. False: closed.
+  bool acquire_reference() noexcept {
+    std::uint32_t word = word_.load(std::memory_order_relaxed);
+    do {
+      if ((word & kClosed) != 0) return false;
+    } while (
+        !word_.compare_exchange_weak(word, word + kReference, std::memory_order_acquire, std::memory_order_relaxed));
+    return true;
+  }
+  // Gives back such a reference, or that of the open descriptor itself. True as for release().
   bool drop() noexcept { return is_last(word_.fetch_sub(kReference, std::memory_order_acq_rel) - kReference); }
   bool closed() const noexcept { return (word_.load(std::memory_order_seq_cst) & kClosed) != 0; }
 
@@ -159,22 +168,34 @@ struct Socket {
     safepoint();  // a stream that never runs dry must not keep everybody else waiting
     const Direction direction = direction_of(verb);
     if (!lock_word_.acquire(direction)) return -kClosedNumber;
-    std::int64_t result = -ETIMEDOUT;
-    if (!expired_[index_of(direction)].load(std::memory_order_acquire)) {
-      Op op;
-      op.verb = verb;
-      op.conn = conn_;
-      op.buffer = buffer;
-      op.bytes = bytes;
-      Step step = runtime_.poller().begin(op, runtime_.lane());
-      while (step == Step::kPark) {
-        await(op, direction);
-        step = runtime_.poller().finish(op, runtime_.lane());
-      }
-      result = op.result;
-    }
+    const std::int64_t result = perform_locked(verb, buffer, bytes);
     if (lock_word_.release(direction)) runtime_.poller().close(conn_, runtime_.lane());
     return result;
+  }
+
+  // Everything, or an error. N5: one lock over all of it.
+  Transfer write_all(std::string_view from) {
+    Transfer all;
+    if (from.empty()) return all;
+    safepoint();
+    if (!lock_word_.acquire(Direction::kOut)) return {0, Failure(kClosedNumber)};
+    for (;;) {
+      const std::int64_t put =
+          perform_locked(Verb::kWrite, const_cast<char*>(from.data()) + all.bytes, from.size() - all.bytes);
+      if (put > 0) all.bytes += static_cast<std::size_t>(put);
+      if (all.bytes == from.size()) break;
+      if (put < 0 && put != -EINTR) {
+        all.error = Failure(static_cast<int>(-put));
+        break;
+      }
+      if (lock_word_.closed()) {  // by somebody who need not wait until the peer has taken all this
+        all.error = Failure(kClosedNumber);
+        break;
+      }
+      safepoint();
+    }
+    if (lock_word_.release(Direction::kOut)) runtime_.poller().close(conn_, runtime_.lane());
+    return all;
   }
 
   Failure close() {
@@ -202,9 +223,9 @@ struct Socket {
   // For calls that need the descriptor but no direction: keeps it open meanwhile. False: closed.
   template <class F>
   Failure with_descriptor(F f) {
-    if (!lock_word_.acquire(Direction::kOut)) return Failure(kClosedNumber);
+    if (!lock_word_.acquire_reference()) return Failure(kClosedNumber);
     const int answer = f(conn_->fd);
-    if (lock_word_.release(Direction::kOut)) runtime_.poller().close(conn_, runtime_.lane());
+    if (lock_word_.drop()) runtime_.poller().close(conn_, runtime_.lane());
     return Failure(-answer);
   }
 
@@ -213,6 +234,23 @@ struct Socket {
   os::SocketAddress local_, remote_;
 
  private:
+  // REQUIRES: the direction is locked.
+  std::int64_t perform_locked(Verb verb, void* buffer, std::size_t bytes) {
+    const Direction direction = direction_of(verb);
+    if (expired_[index_of(direction)].load(std::memory_order_acquire)) return -ETIMEDOUT;
+    Op op;
+    op.verb = verb;
+    op.conn = conn_;
+    op.buffer = buffer;
+    op.bytes = bytes;
+    Step step = runtime_.poller().begin(op, runtime_.lane());
+    while (step == Step::kPark) {
+      await(op, direction);
+      step = runtime_.poller().finish(op, runtime_.lane());
+    }
+    return op.result;
+  }
+
   void await(Op& op, Direction direction) {
     const int i = index_of(direction);
     {
@@ -324,20 +362,7 @@ Transfer Conn::read_full(std::span<char> into) const {
   }
   return all;
 }
-Transfer Conn::write(std::string_view from) const {
-  Transfer all;
-  while (all.bytes < from.size()) {
-    const std::int64_t put =
-        socket_->perform(Verb::kWrite, const_cast<char*>(from.data()) + all.bytes, from.size() - all.bytes);
-    if (put == -EINTR) continue;
-    if (put < 0) {
-      all.error = Failure(static_cast<int>(-put));
-      break;
-    }
-    all.bytes += static_cast<std::size_t>(put);
-  }
-  return all;
-}
+Transfer Conn::write(std::string_view from) const { return socket_->write_all(from); }
 Failure Conn::close() const { return socket_->close(); }
 Failure Conn::close_write() const { return socket_->with_descriptor(os::shut_down_writing); }
 Failure Conn::set_linger_zero() const { return socket_->with_descriptor(os::set_linger_zero); }

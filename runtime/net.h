@@ -1,25 +1,28 @@
 // net: TCP for goroutines, in the manner of Go's package net. Waiting parks the goroutine, never the thread.
 //
 //     auto listener = net::listen("127.0.0.1:0");
-//     go([listener = *listener] { for (auto c = listener.accept(); c; c = listener.accept()) go([c = *c] { serve(c);
-//     }); }); auto conn = net::dial(listener->address()); net::Transfer got = conn->read(buffer);        // got.bytes
-//     == 0 and no error: the peer has closed its side
+//     go([listener = *listener] {
+//       for (auto c = listener.accept(); c; c = listener.accept()) go([c = *c] { serve(c); });
+//     });
+//     auto conn = net::dial(listener->address());
+//     net::Transfer got = conn->read(buffer);  // got.bytes == 0 and no error: the peer has closed its side
 //
 // Idea.       A Conn or Listener is a counted handle on a Socket. An operation locks its direction (O4: one operation
-// per
-//             direction is in flight; others queue in order), begins on the poller, parks until it is final.
+//             per direction is in flight; others queue in order), begins on the poller, parks until it is final.
 // Structure.  DescriptorLock is Go's fdMutex: closed bit, one lock bit a direction, and the references of operations,
-// in one
-//             word, so that an operation costs two shared writes here. SpinLock Socket::lock_ guards the deadlines and
-//             the Ops that wait: a deadline or a close finds an Op there alive, or the Op's goroutine finds their mark.
+//             in one word, so that an operation costs two shared writes here. SpinLock Socket::lock_ guards the
+//             deadlines and the Ops that wait: a deadline or a close finds an Op there alive, or the Op's goroutine
+//             finds their mark.
 // Invariants. N1  The poller's Conn is closed once, after close() and after the last operation has left (O5).
 //             N2  An Op is registered (Socket::current_) only while its goroutine waits for it, and cancelled only
-//             under lock_. N3  Runtime::io_waiters_ counts a goroutine from before it parks until it runs again. N4
-//             Each armed timer holds a reference on its Socket; whoever takes it out of the heap gives it back.
+//                 under lock_.
+//             N3  Runtime::io_waiters_ counts a goroutine from before it parks until it runs again.
+//             N4  Each armed timer holds a reference on its Socket; whoever takes it out of the heap gives it back.
+//             N5  A write holds its direction until all its bytes are gone: those of two writers never mix. What only
+//                 needs the descriptor (close_write) takes a reference and waits for nobody.
 // Threads.    Everything here is called on a goroutine; on_deadline() runs on an M's own stack.
 // Rejected.   Deadlines inside the poller: they are absolute, per direction, and may be moved while an operation waits;
-// a timer
-//             of the runtime and cancel() do that for every poller alike.
+//             a timer of the runtime and cancel() do that for every poller alike.
 // Cost.       Per operation: two read-modify-writes for the direction, two more and a spin lock pair if it parks.
 // Weak spot.  set_deadline() before every read pays for a timer heap each time.
 // Source.     Go's internal/poll/fd_mutex.go, fd_unix.go; net/net.go for the words of the errors.
@@ -94,12 +97,12 @@ class Conn {
   Transfer read(std::span<char> into) const;
   // Until `into` is full. Fewer bytes without an error: the stream ended.
   Transfer read_full(std::span<char> into) const;
-  // All of it, or an error.
+  // All of it, or an error. Bytes of several writers do not mix: each waits for its turn.
   Transfer write(std::string_view from) const;
   // Fails everything that waits and everything later with "use of closed network connection". A second close fails so
   // itself.
   Failure close() const;
-  // No more will be written; the peer reads to the end and may go on sending.
+  // No more will be written; the peer reads to the end and may go on sending. A TCP write that waits fails with EPIPE.
   Failure close_write() const;
   // close() will send a reset instead of what is still unsent.
   Failure set_linger_zero() const;

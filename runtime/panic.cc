@@ -4,39 +4,59 @@
 #include <dlfcn.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 
 #include "base/os/file.h"
+#include "runtime/root.h"
 #include "runtime/runtime.h"
 
 namespace gearbox {
 namespace {
 
-// A panic while a scope runs its deferred functions: known to the goroutine, innermost first.
+// A scope that runs one of its deferred functions: known to the goroutine, innermost first.
 struct Passing {
-  PanicInFlight* in_flight = nullptr;  // null: the scope returns normally, or goexit passes
+  PanicInFlight* in_flight = nullptr;                 // null: the scope returns normally, or something else passes
+  const std::vector<std::string>* cut_off = nullptr;  // panics that a goexit ended on its way here
   bool recovered = false;
   Passing* outer = nullptr;
 };
 
+// Takes the record off again however the deferred function ends.
+class Announced {
+ public:
+  explicit Announced(Passing& passing) : outer_(passing.outer) { current_goroutine()->panics = &passing; }
+  ~Announced() { current_goroutine()->panics = outer_; }  // perhaps on another thread than the constructor's
+  Announced(const Announced&) = delete;
+  Announced& operator=(const Announced&) = delete;
+
+ private:
+  Passing* outer_;
+};
+
 void print(std::string_view text) { os::write_all(2, text.data(), text.size()); }
 
-// Raised while deferred functions of an earlier panic run: that one is replaced, and printed before it.
-std::vector<std::string> replaced_panics() {
-  std::vector<std::string> earlier;
-  if (Goroutine* g = current_goroutine()) {
-    if (auto* passing = static_cast<Passing*>(g->panics);
-        passing != nullptr && passing->in_flight != nullptr && !passing->recovered) {
-      earlier = passing->in_flight->earlier;
-      earlier.push_back(passing->in_flight->value.message);
-    }
-  }
+std::vector<std::string> with(std::vector<std::string> earlier, const PanicInFlight& last, bool recovered) {
+  earlier.push_back(last.value.message + (recovered ? " [recovered]" : ""));
   return earlier;
 }
 
+// Raised while deferred functions of an earlier panic run: that one is replaced, and printed before it.
+std::vector<std::string> replaced_panics() {
+  const Goroutine* g = current_goroutine();
+  if (g == nullptr) return {};
+  for (auto* passing = static_cast<Passing*>(g->panics); passing != nullptr; passing = passing->outer) {
+    if (passing->in_flight != nullptr)
+      return with(passing->in_flight->earlier, *passing->in_flight, passing->recovered);
+    if (passing->cut_off != nullptr && !passing->cut_off->empty()) return *passing->cut_off;
+  }
+  return {};
+}
+
 [[noreturn]] void raise(PanicValue value) {
-  PanicInFlight in_flight{std::move(value), replaced_panics(), {}};
+  PanicInFlight in_flight{std::move(value), replaced_panics(), {}, false};
   capture_trace(in_flight.trace, 2);
   throw in_flight;
 }
@@ -62,7 +82,7 @@ void panic(std::string_view message) { raise({std::string(message), false}); }
 void runtime_panic(std::string_view message) { raise({std::string(message), true}); }
 void goexit() {
   if (Goroutine* g = current_goroutine()) g->goexit = true;
-  throw GoexitInFlight{};
+  throw GoexitInFlight{{}};
 }
 
 std::optional<PanicValue> recover() {
@@ -74,38 +94,161 @@ std::optional<PanicValue> recover() {
   return passing->in_flight->value;
 }
 
-bool Defer::run(PanicInFlight* in_flight) {
-  PanicInFlight latest;
-  bool panicking = in_flight != nullptr;
-  if (panicking) latest = *in_flight;
-  bool goexit_passing = false;
-  while (!functions_.empty()) {
-    auto f = std::move(functions_.back());
-    functions_.pop_back();
-    Goroutine* g = current_goroutine();
-    Passing passing{panicking ? &latest : nullptr, false, static_cast<Passing*>(g->panics)};
-    g->panics = &passing;
-    bool raised = false;
-    PanicInFlight replacement;
+// Overflow of a Defer. The goroutine adds and takes at the end; a collector's worker may read at any time.
+struct Defer::Chunk final : RootBlock {
+  Chunk(Chunk* before, std::size_t room) : RootBlock(Words::kAnything), outer(before), bytes(room) {}
+  void visit_words(void (*visit)(void*, const std::uintptr_t*, std::size_t), void* context) override {
+    if (GEARBOX_MUTANT(kHideClosures)) return;
+    const std::size_t filled = used.load(std::memory_order_acquire);  // partner: push()
+    visit(context, reinterpret_cast<const std::uintptr_t*>(room()), filled / sizeof(std::uintptr_t));
+  }
+  std::byte* room() noexcept { return reinterpret_cast<std::byte*>(this) + kHead; }
+  static Chunk* make(Chunk* outer, std::size_t room) {
+    auto* chunk = new (::operator new(kHead + room)) Chunk(outer, room);
+    chunk->enlist();
+    return chunk;
+  }
+  static void destroy(Chunk* chunk) noexcept {
+    chunk->withdraw();
+    chunk->~Chunk();
+    ::operator delete(chunk);
+  }
+  bool holds(const Entry* entry) noexcept {
+    return reinterpret_cast<std::uintptr_t>(entry) - reinterpret_cast<std::uintptr_t>(room()) < bytes;
+  }
+
+  static constexpr std::size_t kHead = 64;
+  static constexpr std::size_t kLeastRoom = 1024 - kHead;
+  Chunk* const outer;
+  const std::size_t bytes;
+  std::atomic<std::size_t> used{0};
+};
+
+Defer::~Defer() {
+  while (last_ != nullptr) pop(false);
+  while (chunk_ != nullptr) Chunk::destroy(std::exchange(chunk_, chunk_->outer));  // a closure could not be made
+}
+
+Defer::Entry* Defer::place(std::size_t bytes) {
+  static_assert(sizeof(Chunk) <= Chunk::kHead);
+  bytes = (sizeof(Entry) + bytes + alignof(Entry) - 1) & ~(alignof(Entry) - 1);
+  std::byte* at = nullptr;
+  if (chunk_ == nullptr && kInlineBytes - inline_used_ >= bytes) {
+    at = inline_ + inline_used_;
+  } else {
+    if (chunk_ == nullptr || chunk_->bytes - chunk_->used.load(std::memory_order_relaxed) < bytes)
+      chunk_ = Chunk::make(chunk_, std::max(bytes, Chunk::kLeastRoom));
+    at = chunk_->room() + chunk_->used.load(std::memory_order_relaxed);
+  }
+  auto* entry = new (at) Entry;
+  entry->bytes = bytes - sizeof(Entry);
+  return entry;
+}
+
+void Defer::push(Entry* entry) {
+  entry->previous = last_;
+  last_ = entry;
+  if (chunk_ == nullptr) {
+    inline_used_ = static_cast<std::size_t>(reinterpret_cast<std::byte*>(entry + 1) + entry->bytes - inline_);
+    return;
+  }
+  roots::shade(entry + 1, entry->bytes);
+  chunk_->used.store(static_cast<std::size_t>(reinterpret_cast<std::byte*>(entry + 1) + entry->bytes - chunk_->room()),
+                     std::memory_order_release);  // partner: visit_words()
+}
+
+void Defer::pop(bool call) {
+  // An empty chunk is left when a closure could not be made.
+  while (chunk_ != nullptr && chunk_->used.load(std::memory_order_relaxed) == 0)
+    Chunk::destroy(std::exchange(chunk_, chunk_->outer));
+  Entry* entry = std::exchange(last_, last_->previous);
+  if (chunk_ != nullptr) roots::shade(entry + 1, entry->bytes);
+  entry->leave(*this, entry, call);
+}
+
+void Defer::give_back(Entry* entry) noexcept {
+  if (chunk_ == nullptr || !chunk_->holds(entry)) {
+    inline_used_ = static_cast<std::size_t>(reinterpret_cast<std::byte*>(entry) - inline_);
+    return;
+  }
+  chunk_->used.store(static_cast<std::size_t>(reinterpret_cast<std::byte*>(entry) - chunk_->room()),
+                     std::memory_order_release);
+  if (reinterpret_cast<std::byte*>(entry) == chunk_->room()) Chunk::destroy(std::exchange(chunk_, chunk_->outer));
+}
+
+// What passes through a scope, from one deferred function to the next. At most one of panicking and foreign.
+struct Defer::Passage {
+  bool panicking = false;
+  PanicInFlight latest{};
+  bool goexit = false;                 // a goexit passes, or lies under the panic that does
+  std::vector<std::string> cut_off{};  // the panics it ended
+  std::exception_ptr foreign{};
+};
+
+void Defer::run_at_return() {
+  if (last_ == nullptr) return;
+  Passage passage;
+  run(passage);
+}
+
+void Defer::run_for(PanicInFlight& in_flight) {
+  const bool over_goexit = in_flight.over_goexit;
+  Passage passage{.panicking = true, .latest = std::move(in_flight), .goexit = over_goexit};
+  run(passage);
+}
+
+void Defer::run_for(GoexitInFlight& in_flight) {
+  Passage passage{.goexit = true, .cut_off = std::move(in_flight.earlier)};
+  run(passage);
+}
+
+void Defer::run_for_foreign(std::exception_ptr in_flight) {
+  Passage passage{.foreign = std::move(in_flight)};
+  run(passage);
+}
+
+void Defer::run(Passage& passage) {
+  while (last_ != nullptr) {
+    Passing passing{passage.panicking ? &passage.latest : nullptr, &passage.cut_off, false,
+                    static_cast<Passing*>(current_goroutine()->panics)};
+    std::optional<PanicInFlight> raised;
+    bool left = false;
+    std::exception_ptr foreign;
+    std::vector<std::string> cut_off;
     try {
-      f();
+      const Announced announced(passing);
+      pop(true);
     } catch (PanicInFlight& thrown) {
-      replacement = std::move(thrown);
-      raised = true;
-    } catch (GoexitInFlight&) {
-      goexit_passing = true;
+      raised = std::move(thrown);
+    } catch (GoexitInFlight& thrown) {
+      left = true;
+      cut_off = std::move(thrown.earlier);
+    } catch (...) {
+      foreign = std::current_exception();
     }
-    current_goroutine()->panics = passing.outer;
-    if (passing.recovered || goexit_passing) panicking = false;
+    if (passing.recovered) passage.panicking = false;
     if (raised) {
-      latest = std::move(replacement);
-      panicking = true;
+      passage.goexit |= raised->over_goexit;
+      passage.latest = std::move(*raised);
+      passage.panicking = true;
+      passage.foreign = nullptr;
+    } else if (left) {
+      if (passage.panicking) cut_off = with(passage.latest.earlier, passage.latest, false);
+      if (!cut_off.empty()) passage.cut_off = std::move(cut_off);
+      passage.goexit = true;
+      passage.panicking = false;
+      passage.foreign = nullptr;
+    } else if (foreign != nullptr) {
+      passage.foreign = std::move(foreign);
+      passage.panicking = false;
     }
   }
-  if (goexit_passing) throw GoexitInFlight{};
-  if (panicking && in_flight == nullptr) throw latest;
-  if (panicking) *in_flight = std::move(latest);
-  return in_flight != nullptr && !panicking;
+  if (passage.panicking) {
+    passage.latest.over_goexit = passage.goexit;
+    throw std::move(passage.latest);
+  }
+  if (passage.foreign != nullptr) std::rethrow_exception(passage.foreign);
+  if (passage.goexit) throw GoexitInFlight{std::move(passage.cut_off)};
 }
 
 void run_guarded(void (*f)(void*), void* argument) {
@@ -131,16 +274,26 @@ void fatal_error(std::string_view message) {
   exit_process(2);
 }
 
-[[gnu::no_sanitize("address", "thread")]] void capture_trace_from(void* frame, std::uintptr_t low, std::uintptr_t high,
-                                                                  std::vector<void*>& out) {
+[[gnu::no_sanitize("address", "thread")]] void walk_frames(void* frame, std::uintptr_t low, std::uintptr_t high,
+                                                           void (*visit)(void*, std::uintptr_t), void* context) {
+  constexpr int kMostFrames = 64;
   auto at = reinterpret_cast<std::uintptr_t>(frame);
-  while (out.size() < 64 && at >= low && at + 16 <= high && at % 8 == 0) {
+  for (int i = 0; i < kMostFrames && at >= low && at + 16 <= high && at % 8 == 0; ++i) {
     const auto* words = reinterpret_cast<const std::uintptr_t*>(at);
     if (words[1] == 0) break;
-    out.push_back(reinterpret_cast<void*>(words[1]));
+    visit(context, words[1]);
     if (words[0] <= at) break;
     at = words[0];
   }
+}
+
+void capture_trace_from(void* frame, std::uintptr_t low, std::uintptr_t high, std::vector<void*>& out) {
+  walk_frames(
+      frame, low, high,
+      [](void* trace, std::uintptr_t address) {
+        static_cast<std::vector<void*>*>(trace)->push_back(reinterpret_cast<void*>(address));
+      },
+      &out);
 }
 
 void capture_trace(std::vector<void*>& out, int skip) {

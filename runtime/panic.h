@@ -8,13 +8,21 @@
 // A panic unwinds the goroutine's stack. Each scope on the way runs its deferred functions, last in first out, on a
 // stack where the panic is in flight; recover() inside one of them stops the unwinding at the end of that scope. A
 // panic that nobody recovers prints Go's message with the trace of where it was raised, and ends the process with 2.
-// goexit() unwinds the same way, runs the deferred functions, cannot be recovered, and ends the goroutine. Code that
-// catches everything (`catch (...)`) must rethrow.
+// goexit() unwinds the same way, runs the deferred functions, cannot be recovered, and ends the goroutine. A foreign C++
+// exception runs the deferred functions of the scopes it passes and cannot be recovered either. Code that catches
+// everything (`catch (...)`) must rethrow.
+//
+// What happens when a deferred function raises in turn is Go's: the latest counts, and
+//     a panic    replaces a panic (both are printed if nobody recovers); over a goexit it unwinds as ever, but where it
+//                is recovered the goexit goes on
+//     goexit     ends a panic in flight: it cannot be recovered any more and does not end the process
+//     a foreign exception replaces either, and is replaced by either
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <exception>
-#include <functional>
+#include <new>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -35,8 +43,11 @@ struct PanicInFlight {
   PanicValue value;
   std::vector<std::string> earlier;  // panics that this one replaced, oldest first
   std::vector<void*> trace;          // return addresses where it was raised
+  bool over_goexit = false;          // it was raised while a goexit passed, which goes on where this is recovered
 };
-struct GoexitInFlight {};
+struct GoexitInFlight {
+  std::vector<std::string> earlier;  // panics that it cut off, for the message of one that follows
+};
 
 [[noreturn]] void panic(std::string_view message);
 [[noreturn]] void runtime_panic(std::string_view message);  // "runtime error: ..." and the like, raised by the runtime
@@ -46,25 +57,64 @@ std::optional<PanicValue> recover();
 // end (or deadlock).
 [[noreturn]] void goexit();
 
-// Collects deferred functions; made by scope().
+// Collects deferred functions; made by scope(), used by its goroutine only.
+//
+// A deferred function may capture plain pointers to heap objects, so closures lie where the collector looks: in the
+// Defer itself, which is on its goroutine's stack, and when there is no room left, in chunks that are root blocks. A
+// chunk's words are shaded when a closure comes in and before it leaves; to be called it is moved to the stack.
 class Defer {
  public:
+  Defer() noexcept = default;
+  Defer(const Defer&) = delete;
+  Defer& operator=(const Defer&) = delete;
+  ~Defer();  // what was not run (an exception that is none of ours passes) is dropped
+
+  // f: movable, called once.
   template <class F>
   void operator()(F&& f) {
-    functions_.emplace_back(std::forward<F>(f));
+    using Closure = std::decay_t<F>;
+    static_assert(alignof(Closure) <= alignof(Entry), "a deferred closure is aligned like any other object");
+    Entry* entry = place(sizeof(Closure));
+    new (entry + 1) Closure(std::forward<F>(f));
+    entry->leave = [](Defer& defer, Entry* entry, bool call) {
+      auto* at = std::launder(reinterpret_cast<Closure*>(entry + 1));
+      Closure mine(std::move(*at));
+      at->~Closure();
+      defer.give_back(entry);
+      if (call) mine();
+    };
+    push(entry);
   }
 
  private:
   template <class F>
   friend auto scope(F&& body);
-  // Runs all, last in first out. `in_flight` null: normal return. True when a panic in flight was recovered.
-  bool run(PanicInFlight* in_flight);
-  std::vector<std::function<void()>> functions_;
-};
+  struct alignas(16) Entry {  // the closure lies behind it
+    Entry* previous;
+    void (*leave)(Defer& defer, Entry* entry, bool call);
+    std::size_t bytes;  // of the closure
+  };
+  struct Chunk;  // panic.cc
+  static constexpr std::size_t kInlineBytes = 256;
 
-namespace detail {
-void begin_unwinding() noexcept;  // a scope was reached by a panic or goexit
-}
+  // Run all, last in first out. They return when the scope is to go on behind its end, and throw otherwise: what passed,
+  // or what a deferred function raised in its place.
+  void run_at_return();
+  void run_for(PanicInFlight& in_flight);
+  void run_for(GoexitInFlight& in_flight);
+  void run_for_foreign(std::exception_ptr in_flight);
+  struct Passage;
+  void run(Passage& passage);
+  Entry* place(std::size_t bytes);  // room for an entry and its closure, not yet part of the list
+  void push(Entry* entry);
+  void pop(bool call);
+  void give_back(Entry* entry) noexcept;
+
+  Entry* last_ = nullptr;
+  Chunk* chunk_ = nullptr;  // the newest; null while everything fits inline
+  std::size_t inline_used_ = 0;
+  alignas(16) std::byte inline_[kInlineBytes];
+};
 
 // Runs body(defer), then what it deferred. Returns body's result; after a recovered panic, a value-initialised one.
 template <class F>
@@ -74,18 +124,19 @@ auto scope(F&& body) {
   try {
     if constexpr (std::is_void_v<R>) {
       body(defer);
-      defer.run(nullptr);
+      defer.run_at_return();
       return;
     } else {
       R result = body(defer);
-      defer.run(nullptr);
+      defer.run_at_return();
       return result;
     }
   } catch (PanicInFlight& in_flight) {
-    if (!defer.run(&in_flight)) throw;
-  } catch (GoexitInFlight&) {
-    defer.run(nullptr);
-    throw;
+    defer.run_for(in_flight);  // returns if it was recovered
+  } catch (GoexitInFlight& in_flight) {
+    defer.run_for(in_flight);
+  } catch (...) {
+    defer.run_for_foreign(std::current_exception());
   }
   if constexpr (!std::is_void_v<R>) return R{};
 }
@@ -99,6 +150,9 @@ void run_guarded(void (*f)(void*), void* argument);
 // Appends the calling stack's return addresses, innermost first, by frame pointers.
 void capture_trace(std::vector<void*>& out, int skip);
 void capture_trace_from(void* frame, std::uintptr_t low, std::uintptr_t high, std::vector<void*>& out);
+// The same, one call an address; allocates nothing, so that a signal handler may use it.
+void walk_frames(void* frame, std::uintptr_t low, std::uintptr_t high, void (*visit)(void* context, std::uintptr_t),
+                 void* context);
 // Symbol names, one line an address: as text, or to standard error.
 std::string describe_trace(const std::vector<void*>& trace);
 void print_trace(const std::vector<void*>& trace);

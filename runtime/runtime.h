@@ -13,6 +13,9 @@
 //   S3  Every P is in one of: owned by an M (running), in a system call, on the idle list, or stopped with the world.
 //   S4  While the world is stopped no G runs but the stopper's, and every other G's context is saved.
 //   S5  If a G is runnable, some M with a P will look, or some P is idle and being woken.
+//   S6  A P that is given to an M travels in next_p, with the locked G it was given for, and is taken out under
+//       idle_lock_ by an M that owns no P. No M writes another's `held`, `p` or `current`, except while the world is
+//       stopped and that M is held.
 //
 // Locks, in the order they may be taken: world (a goroutine-level lock) < idle_lock_ < leaf locks (a channel's, a timer
 // heap's, a scheduler's own).
@@ -33,15 +36,22 @@
 #include "interfaces/scheduler.h"
 #include "interfaces/world.h"
 #include "runtime/boot.h"
+#include "runtime/root.h"
 #include "runtime/stacks.h"
 #include "runtime/timer.h"
 
 namespace gearbox {
 
 class Runtime;
+inline constexpr std::size_t kMachineStackBytes = 512 * 1024;
 
 struct Processor : P {
-  GList free_gs;  // dead Gs with their stacks; owner only
+  // Owner only, up to the blank line.
+  GList free_gs;  // dead
+  StackCache free_stacks;
+  std::uint64_t next_id = 0, id_end = 0;  // ids that goroutines born here get
+
+  std::atomic<std::int64_t> goroutines{0};  // born here less ended here: negative when they move. Owner writes
   TimerHeap timers;
   std::atomic<std::uint32_t> slice_tick{0};  // a new value for each time slice; sysmon reads
   std::atomic<std::uint32_t> syscall_tick{0};
@@ -62,15 +72,16 @@ struct Machine : M {
   void (*after)(Runtime& runtime, Goroutine* g, void* argument) = nullptr;
   Goroutine* after_g = nullptr;
   void* after_argument = nullptr;
-  Goroutine* held = nullptr;      // picked already, to be run next by the loop
+  Goroutine* held = nullptr;      // picked already, to be run next by the loop; its own M's alone
   void (*call)(void*) = nullptr;  // on_system_stack()
   void* call_argument = nullptr;
   // Guarded by idle_lock_.
   Processor* next_p = nullptr;  // given to it by a wake
-  Goroutine* next_g = nullptr;  // comes with next_p: its locked goroutine, which another M has picked
+  Goroutine* next_g = nullptr;  // with next_p: its locked goroutine, handed over by whoever picked it (S6)
   bool woken_to_search = false;
   Machine* next_idle = nullptr;
   std::atomic<std::uint32_t> wake_word{0};
+  bool starts_program = false;                // the first: it spawns the first goroutine
   bool blocking_only = false;                 // runs blocking calls for lane-owner pollers; never owns a P
   std::atomic<bool> sleeps_in_poller{false};  // set under idle_lock_ before it lies down
   Goroutine* locked_g = nullptr;              // lock_os_thread(): the only goroutine this M runs
@@ -90,11 +101,11 @@ class Runtime final : public World {
 
   static Result<std::unique_ptr<Runtime>> create(const RuntimeOptions& options, const GearSet& gears);
   ~Runtime() override;
-  // Becomes the first M, runs main on the first goroutine, and returns when that has ended and every M that can be
-  // stopped has stopped.
+  // Starts the first M, runs main on the first goroutine, and returns when that has ended and the world has stopped, or
+  // would not within a second. The calling thread is none of the Ms.
   RunStats run(std::function<void()> main);
-  // After run(): joins every thread; false if one is stuck in a blocking call or a loop without safepoints. Waits a
-  // second for it.
+  // After run(): joins every thread; false if one is stuck in a blocking call, which is waited for for a second, or in a
+  // loop without safepoints.
   bool join_machines();
 
   // ---- goroutines (sched.cc). On a goroutine unless said otherwise.
@@ -110,6 +121,7 @@ class Runtime final : public World {
   void enter_blocking();  // context saved by the caller (save_context)
   void exit_blocking();
   void move_to_blocking_thread();
+  void lock_to_thread();  // lock_os_thread()
   bool blocking_needs_thread() const noexcept { return lane_owner_; }
 
   // ---- World
@@ -117,6 +129,7 @@ class Runtime final : public World {
   PId p_count() const override { return p_count_.load(std::memory_order_acquire); }  // partner: set_procs()
   Processor& p(PId id) override { return *ps_[id]; }
   PId idle_p_count() const override { return idle_count_.load(std::memory_order_relaxed); }
+  bool has_runnable() const override { return scheduler_->has_runnable(); }
   void prepare_to_park(PId p) override;
   bool cancel_park(PId p) override;
   bool wake_one_parked_p() override;
@@ -128,13 +141,17 @@ class Runtime final : public World {
   void on_system_stack(void (*f)(void*), void* argument) override;
   std::int64_t stop_the_world(const char* why) override;
   void start_the_world() override;
-  void ragged_barrier() override;
-  std::size_t g_slots() const override { return stacks_.count(); }
-  G* g_at(std::size_t slot) override { return stacks_.at(static_cast<std::uint32_t>(slot)); }
+  std::size_t g_slots() const override { return goroutines_.count(); }
+  G* g_at(std::size_t slot) override { return goroutines_.at(static_cast<std::uint32_t>(slot)); }
+  void visit_gs(std::size_t group, void (*visit)(void*, G*), void* context) override;
   void visit_stack(G* g, void (*visit)(void*, const std::uintptr_t*, std::size_t), void* context) override;
   std::size_t root_jobs() const override;
   void visit_roots(std::size_t job, void (*visit)(void*, const std::uintptr_t*, std::size_t), void* context) override;
-  void arm_stack_scan() override;
+  bool root_job_is_exact(std::size_t job) const override { return job >= roots::kShards || roots::exact(job); }
+  void take_shaded(void (*visit)(void*, const std::uintptr_t*, std::size_t), void* context) override {
+    shaded_.take(visit, context);
+  }
+  std::uint32_t arm_stack_scan() override;
   void disarm_stack_scan() override;
   void set_marking(bool on) override;
   void visit_finalizer_objects(void (*visit)(void*, void*), void* context) override;
@@ -143,6 +160,8 @@ class Runtime final : public World {
   // ---- timers
   void arm_timer(Timer& t);                              // on the current P; on an M or goroutine with a P
   std::int64_t earliest_timer() const noexcept;          // 0: none
+  void wake_watcher_before(std::int64_t when);           // if it sleeps longer than that and a P is idle
+  void watch_timers_anew();                              // Ps became idle, with whatever timers there are
   std::uint64_t total_allocated_bytes() const noexcept;  // by all Ps there ever were; a hint while they run
 
   // ---- changes
@@ -155,13 +174,13 @@ class Runtime final : public World {
   Poller& poller() noexcept { return *poller_; }
   Heap& heap() noexcept { return heap_; }
   Stacks& stacks() noexcept { return stacks_; }
+  const GoroutineTable& goroutine_table() const noexcept { return goroutines_; }
   const RuntimeOptions& options() const noexcept { return options_; }
   std::uint32_t lane() const noexcept { return lane_owner_ ? current_m()->id : 0; }
-  std::uint64_t goroutine_count() const noexcept { return user_goroutines_.load(std::memory_order_relaxed); }
-  std::uint64_t next_goroutine_id() noexcept { return next_id_.fetch_add(1, std::memory_order_relaxed); }
+  std::uint64_t goroutine_count() const noexcept;  // the user's; any thread, exact when the world is stopped
+  std::uint64_t next_goroutine_id(Processor* p) noexcept;
   void print_all_goroutines(bool including_running);
   [[noreturn]] void report_deadlock();
-  std::atomic<std::uint64_t> user_goroutines_{0};
   std::atomic<std::uint64_t> io_waiters_{
       0};  // goroutines that wait for I/O, from before they park until they run again
 
@@ -173,18 +192,21 @@ class Runtime final : public World {
   // sched.cc
   void leave(Goroutine* g, Machine* m, Processor* p, bool dies);
   void begin_running(Machine* m, Processor* p, Goroutine* g, bool inherit_slice);
+  void give_stack(Goroutine* g, Stack stack);
   void arrive();
   void machine_loop(Machine* m);
   void run_goroutine(Machine* m, Processor* p, Goroutine* g, bool inherit_slice);
-  Goroutine* find_work(Processor* p, bool& inherit_slice);
+  Goroutine* find_work(Processor* p, bool slice_over, bool& inherit_slice);
   bool poll_now(Machine* m, Processor* p);
-  void run_due_timers(Processor* p);
+  bool run_due_timers(Processor* p, bool of_all);
   static void goroutine_main();
   static void recycle(Runtime& runtime, Goroutine* g, void*);
   // machines.cc
-  Machine* new_machine(bool first);
+  Machine* new_machine();
   bool start_machine_for(Processor* p,
                          bool search);  // takes idle_lock_ held, releases it; false: no thread could be made
+  void take_back(Machine* m);           // its thread was refused; idle_lock_ held
+  bool nobody_can_run();                // idle_lock_ held
   static void* machine_entry(void* machine);
   void machine_begin(Machine* m);
   void machine_end(Machine* m);
@@ -201,22 +223,32 @@ class Runtime final : public World {
   // world.cc
   void hold_at_safepoint(Machine* m, Processor* p);
   void count_stopped();
+  bool spin_until(const std::atomic<std::uint32_t>& word, std::uint32_t differs_from) const;
+  void stamp_birth(Goroutine* g, const P* p);
   void finish();
+  void wait_for_the_end();
+  void send_machines_home();
   Processor* make_processor(PId id);
+  void remove_processor(Processor* p);
+  void check_stopped();
   // sysmon.cc
   void sysmon_loop();
+  void wake_sysmon();  // after a P has left the idle list
   static void* sysmon_entry(void* runtime);
 
   const RuntimeOptions options_;
   WorldConfig config_;
   Heap heap_;
   bool owns_heap_range_ = false;  // false: the allocator keeps it (Allocator::reserve)
+  GoroutineTable goroutines_;
   Stacks stacks_;
+  roots::ShadeList shaded_;  // by threads without a P, for this runtime's collector
   std::unique_ptr<Scheduler> scheduler_;
   std::unique_ptr<Allocator> allocator_;
   std::unique_ptr<Collector> collector_;
   std::unique_ptr<Poller> poller_;
   bool lane_owner_ = false;
+  std::uint32_t max_procs_ = 0;  // the scheduler's limit; 0: none
 
   std::array<std::unique_ptr<Processor>, kMaxPs> ps_;
   std::atomic<PId> p_count_{0};
@@ -230,24 +262,34 @@ class Runtime final : public World {
   Machine* poll_machine_ = nullptr;  // sleeps in the poller until the next event or timer
   std::uint32_t idle_blocking_count_ = 0, locked_asleep_ = 0;
   std::vector<std::unique_ptr<Machine>> machines_;
+  // Machines whose thread the kernel refused: their numbers are used by the next. Until refused_until_ns_ nobody asks.
+  std::vector<std::unique_ptr<Machine>> spare_machines_;
+  std::int64_t refused_until_ns_ = 0, refusal_pause_ns_ = 0;
+  GList waits_for_blocking_machine_;  // goroutines whose blocking call got no thread of its own
   bool stop_requested_ = false;
   std::uint32_t stop_wait_ = 0;
 
   std::atomic<PId> idle_count_{0};
   std::atomic<std::int64_t> poll_until_{
       0};  // deadline of the M that sleeps in the poller; INT64_MAX: none; 0: nobody sleeps there
-  std::atomic<std::uint32_t> stop_word_{0};    // futex of the stopper
-  std::atomic<std::uint32_t> world_epoch_{0};  // futex of the held: changes when the world starts again
+  std::atomic<std::uint32_t> watcher_lane_{0};  // of that M, for lane-owner pollers
+  std::atomic<std::uint32_t> stop_word_{0};     // futex of the stopper: kStopAwaited, kStopSleeps, kStopReached
+  std::atomic<std::uint32_t> world_epoch_{0};   // futex of the held: changes when the world starts again
+  std::atomic<std::uint32_t> held_asleep_{0};   // Ms that sleep on it, or are about to
   std::atomic<std::uint32_t> blocked_calls_{0};
   std::atomic<bool> ended_{false};
+  std::atomic<bool> short_of_threads_{false};  // a P may lie idle with work queued: sysmon tries again
   std::atomic<std::uint64_t> next_id_{1};
   std::int64_t boot_began_ns_ = 0;
+  const PId cpus_ = static_cast<PId>(os::online_cpus());  // that this process may run on, at its beginning
 
   SpinLock world_lock_;  // guards the two below: a lock on which goroutines park
   bool world_taken_ = false;
   GList world_waiters_;
   SpinLock free_lock_;
   GList free_gs_;
+  std::atomic<std::int64_t> goroutines_elsewhere_{0};  // as Processor::goroutines, born without a P
+  std::uint32_t scan_epoch_ = 0;  // of stack scans; changed with the world stopped, under free_lock_
 
   std::atomic<std::uint32_t> sysmon_word_{0};
   std::atomic<bool> sysmon_sleeps_{false};
@@ -260,14 +302,24 @@ class Runtime final : public World {
         futex_sleeps{0}, poller_sleeps{0};
   } counters_;
   std::function<void()> main_;
-  Machine* first_machine_ = nullptr;
+  std::function<void()> first_goroutine_;  // run by it: the start of the program, main_, and the end
+  // What the caller waits for. A futex.
+  static constexpr std::uint32_t kRunning = 0, kMainReturned = 1, kEnded = 2;
+  std::atomic<std::uint32_t> end_word_{kRunning};
 };
 
 inline Runtime& current_runtime() noexcept { return *current_machine()->runtime; }
 
 // A place where this goroutine may be stopped. In loops that call nothing of the runtime: GEARBOX_SAFEPOINT().
-inline void safepoint() {
+inline void safepoint() {  // REQUIRES: a P
   if (current_p()->attention.load(std::memory_order_relaxed) != 0) [[unlikely]]
+    current_runtime().safepoint_slow();
+}
+
+// The same in calls that are also made from blocking(f), where there is no P and nothing may park.
+inline void safepoint_if_on_p() {
+  const P* p = current_p();
+  if (p != nullptr && p->attention.load(std::memory_order_relaxed) != 0) [[unlikely]]
     current_runtime().safepoint_slow();
 }
 

@@ -24,6 +24,7 @@ namespace {
 constexpr std::uint32_t kLookAroundMask = 63;
 constexpr std::uint32_t kPollBudget = 128;
 constexpr std::uint64_t kFreeGsPerP = 64;
+constexpr std::uint64_t kIdsPerP = 16;
 
 void set_runnable(GList& list) {
   for (G* g = list.front(); g != nullptr; g = g->next) g->status.store(GStatus::kRunnable, std::memory_order_relaxed);
@@ -38,8 +39,9 @@ void set_runnable(GList& list) {
   if (p != nullptr && p->attention.load(std::memory_order_relaxed) == 0 &&
       (++p->schedule_tick & kLookAroundMask) != 0 && g->locked_m == nullptr) [[likely]] {
     next = static_cast<Goroutine*>(scheduler_->pick_local(p->id, inherit_slice));
-    if (next != nullptr && next->locked_m != nullptr) [[unlikely]] {
-      m->held = next;  // it belongs to another thread: the loop hands it over
+    if (next != nullptr && (next->locked_m != nullptr || (next->stack_hi == 0 && !dies && p->free_stacks.count == 0)))
+        [[unlikely]] {
+      m->held = next;  // it belongs to another thread, or there is a stack to be made: the loop's work
       next = nullptr;
     }
   }
@@ -48,6 +50,16 @@ void set_runnable(GList& list) {
   g->exception_globals[1] = m->exception_globals[1];
   if (next != nullptr) {
     begin_running(m, p, next, inherit_slice);
+    if (next->stack_hi == 0) {
+      if (dies) {
+        // Nothing on this stack is needed behind the switch, so the next one begins at its top, where the pages are warm.
+        const Stack mine{g->stack_lo, g->stack_hi};
+        g->stack_lo = g->stack_hi = 0;
+        give_stack(next, mine);
+      } else {
+        give_stack(next, p->free_stacks.stacks[--p->free_stacks.count]);
+      }
+    }
     switch_stacks(&g->context, &next->context, &g->identity, &next->identity, dies);
   } else {
     set_current_g(nullptr);
@@ -79,6 +91,21 @@ inline void Runtime::begin_running(Machine* m, Processor* p, Goroutine* g, bool 
   g->m = m;
   m->current = g;
   set_current_g(g);
+}
+
+// For g's first run (K3).
+inline void Runtime::give_stack(Goroutine* g, Stack stack) {
+  g->stack_lo = stack.lo;
+  g->stack_hi = stack.hi;
+#if GEARBOX_ASAN
+  g->identity.asan_bottom = reinterpret_cast<const void*>(stack.lo);
+  g->identity.asan_bytes = stack.hi - stack.lo;
+  __asan_unpoison_memory_region(reinterpret_cast<const void*>(stack.lo), stack.hi - stack.lo);
+#endif
+  // A called function finds its return address 8 below a multiple of 16; here it is null: the end for every unwinder.
+  auto* top = reinterpret_cast<std::uintptr_t*>((stack.hi & ~std::uintptr_t{15}) - 8);
+  *top = 0;
+  g->context.sp = top;
 }
 
 void Runtime::park(After after, void* argument, const char* why) {
@@ -137,8 +164,10 @@ void Runtime::park_and_unlock(SpinLock& lock, const char* why) {
     p = current_processor();
   }
   if ((p->attention.load(std::memory_order_relaxed) & kAttentionPreempt) != 0 && current_g()->no_preempt == 0) {
-    p->attention.fetch_and(~kAttentionPreempt, std::memory_order_relaxed);
+    // The request stays up: it sends leave() to the M's loop, which takes it down and looks at timers and poller. Going
+    // straight to the next goroutine would leave both unseen while a few that compute take turns.
     counters_.preemptions.fetch_add(1, std::memory_order_relaxed);
+    p->schedule_tick |= kLookAroundMask;  // a slice is a long time: timers and the poller before the next goroutine
     gosched(Why::kPreempted);
   }
 }
@@ -160,6 +189,22 @@ void Runtime::on_system_stack(void (*f)(void*), void* argument) {
 
 // ---- birth and death
 
+std::uint64_t Runtime::goroutine_count() const noexcept {
+  std::int64_t count = goroutines_elsewhere_.load(std::memory_order_relaxed);
+  for (const auto& p : ps_)
+    if (p != nullptr) count += p->goroutines.load(std::memory_order_relaxed);
+  return count > 0 ? static_cast<std::uint64_t>(count) : 0;
+}
+
+std::uint64_t Runtime::next_goroutine_id(Processor* p) noexcept {
+  if (p == nullptr) return next_id_.fetch_add(1, std::memory_order_relaxed);
+  if (p->next_id == p->id_end) [[unlikely]] {
+    p->next_id = next_id_.fetch_add(kIdsPerP, std::memory_order_relaxed);
+    p->id_end = p->next_id + kIdsPerP;
+  }
+  return p->next_id++;
+}
+
 Goroutine* Runtime::new_goroutine() {
   Processor* p = current_processor();
   G* g = p != nullptr ? p->free_gs.pop_front() : nullptr;
@@ -170,7 +215,7 @@ Goroutine* Runtime::new_goroutine() {
       while (fresh.size() < kFreeGsPerP / 2 && !free_gs_.empty()) fresh.push_back(free_gs_.pop_front());
     }
     if (fresh.empty()) {
-      if (auto grown = stacks_.grow(p != nullptr ? 16 : 1, fresh); !grown)
+      if (auto grown = goroutines_.grow(p != nullptr ? 16 : 1, fresh); !grown)
         fatal_error(fmt::format("cannot create a goroutine: {}", grown.error().message));
     }
     g = fresh.pop_front();
@@ -188,30 +233,47 @@ Goroutine* Runtime::new_goroutine() {
   return goroutine;
 }
 
+// From here on g is alive for stack scans. With a P no scan can be armed meanwhile.
+inline void Runtime::stamp_birth(Goroutine* g, const P* p) {
+  if (p != nullptr) [[likely]] {
+    std::atomic<std::uint32_t>& group = goroutines_.group_epoch(g->slot);
+    if (group.load(std::memory_order_relaxed) != scan_epoch_ && !GEARBOX_MUTANT(kNoBirthStamp))
+      group.store(scan_epoch_, std::memory_order_relaxed);
+    // It has a closure only, whose words the spawner has shaded: born black.
+    g->scan.store(scan_word(scan_epoch_, ScanState::kScanned), std::memory_order_relaxed);
+    g->status.store(GStatus::kRunnable, std::memory_order_release);  // partner: visit_gs()
+    return;
+  }
+  // A thread without a P is not held up by a stop: the lock keeps the next arming from falling between the three, after
+  // which K4 would not hold. Unscanned, since that costs nothing here: whoever runs it looks at its closure.
+  Guard<SpinLock> hold(free_lock_);
+  goroutines_.group_epoch(g->slot).store(scan_epoch_, std::memory_order_relaxed);
+  g->scan.store(scan_word(scan_epoch_, ScanState::kUnscanned), std::memory_order_relaxed);
+  g->status.store(GStatus::kRunnable, std::memory_order_release);  // partner: visit_gs()
+}
+
 void Runtime::start_goroutine(Goroutine* g, Why why) {
-  g->id = next_goroutine_id();
+  auto* p = current_processor();
+  g->id = next_goroutine_id(p);
   g->policy_words[0] = g->policy_words[1] = 0;
   g->exception_globals[0] = g->exception_globals[1] = nullptr;
   g->saved_errno = 0;
   g->no_preempt = 0;
-  g->panics = g->defers = nullptr;
+  g->panics = nullptr;
   g->goexit = false;
   g->locked_m = nullptr;
   const G* parent = current_g();
   g->parent_id = parent != nullptr ? parent->id : 0;
-  // A called function finds its return address at an address that is 8 below a multiple of 16; here it is null: the end
-  // for every unwinder.
-  auto* stack =
-      reinterpret_cast<std::uintptr_t*>((reinterpret_cast<std::uintptr_t>(g->closure) & ~std::uintptr_t{15}) - 8);
-  *stack = 0;
-  g->context.sp = stack;
+  g->context.sp = nullptr;  // give_stack()
   g->context.pc = reinterpret_cast<void*>(&Runtime::goroutine_main);
   g->context.bp = nullptr;
-  // Its stack is empty but for the closure, whose words the spawner has shaded: born black.
-  g->scan.store(ScanState::kScanned, std::memory_order_relaxed);
-  g->status.store(GStatus::kRunnable, std::memory_order_relaxed);
-  if (!g->system) user_goroutines_.fetch_add(1, std::memory_order_relaxed);
-  const P* p = current_p();
+  stamp_birth(g, p);
+  if (!g->system) {
+    if (p != nullptr)
+      p->goroutines.store(p->goroutines.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+    else
+      goroutines_elsewhere_.fetch_add(1, std::memory_order_relaxed);
+  }
   scheduler_->enqueue(g, p != nullptr ? p->id : kNoP, p != nullptr ? why : Why::kInjected);
 }
 
@@ -226,6 +288,11 @@ void Runtime::goroutine_main() {
 void Runtime::recycle(Runtime& runtime, Goroutine* g, void*) {
   g->status.store(GStatus::kDead, std::memory_order_relaxed);
   auto* p = current_processor();
+  if (g->stack_hi != 0) {
+    if (p->free_stacks.count == StackCache::kMost) runtime.stacks_.take_back(p->free_stacks, false);
+    p->free_stacks.stacks[p->free_stacks.count++] = {g->stack_lo, g->stack_hi};
+    g->stack_lo = g->stack_hi = 0;
+  }
   p->free_gs.push_front(g);
   if (p->free_gs.size() > kFreeGsPerP) {
     Guard<SpinLock> hold(runtime.free_lock_);
@@ -236,7 +303,10 @@ void Runtime::recycle(Runtime& runtime, Goroutine* g, void*) {
 void Runtime::exit_goroutine() {
   Goroutine* g = current_goroutine();
   Machine* m = current_machine();
-  if (!g->system) user_goroutines_.fetch_sub(1, std::memory_order_relaxed);
+  if (!g->system) {
+    std::atomic<std::int64_t>& count = current_processor()->goroutines;
+    count.store(count.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);
+  }
   if (g->locked_m != nullptr) {  // the thread serves everybody again
     g->locked_m = nullptr;
     m->locked_g = nullptr;
@@ -258,7 +328,10 @@ void Runtime::machine_loop(Machine* m) {
   for (;;) {
     if (ended_.load(std::memory_order_acquire)) return;
     auto* p = static_cast<Processor*>(m->p);
+    bool slice_over = false;
     if (p == nullptr) {
+      // GOMAXPROCS fell while this M was held: what it had picked goes back, its own locked goroutine too.
+      if (m->held != nullptr) scheduler_->enqueue(std::exchange(m->held, nullptr), kNoP, Why::kInjected);
       if (m->locked_g != nullptr)
         sleep_locked(m);
       else
@@ -274,16 +347,17 @@ void Runtime::machine_loop(Machine* m) {
     if (const std::uint32_t attention = p->attention.load(std::memory_order_acquire); attention != 0) [[unlikely]] {
       if ((attention & kAttentionStop) != 0) {
         hold_at_safepoint(m, p);
-        if (m->p == nullptr && m->held != nullptr)
-          scheduler_->enqueue(std::exchange(m->held, nullptr), kNoP, Why::kInjected);
         continue;
       }
-      p->attention.fetch_and(~kAttentionPreempt,
-                             std::memory_order_relaxed);  // between two goroutines there is nobody to preempt
+      // The slice ends here, whoever was running: nobody inherits the rest of it, and who waited longest is next. If
+      // the request were only dropped, a pair that readies each other would keep the P for ever.
+      p->attention.fetch_and(~kAttentionPreempt, std::memory_order_relaxed);
+      scheduler_->on_slice_over(p->id);
+      slice_over = true;
     }
     bool inherit_slice = false;
     Goroutine* g = std::exchange(m->held, nullptr);
-    if (g == nullptr) g = find_work(p, inherit_slice);
+    if (g == nullptr) g = find_work(p, slice_over, inherit_slice);
     if (g == nullptr) continue;  // p was given up, or there is something to look at again
     if ((p->attention.load(std::memory_order_acquire) & kAttentionStop) != 0) [[unlikely]] {
       m->held = g;
@@ -295,16 +369,14 @@ void Runtime::machine_loop(Machine* m) {
       release(m);
       {
         Guard<SpinLock> hold(idle_lock_);
-        // Not into `held`: the owner may not be asleep yet, and would run g on the P that it still has, and p would
-        // belong to nobody.
-        owner->next_g = g;
         owner->next_p = p;
+        owner->next_g = g;
         owner->woken_to_search = false;
       }
       wake_machine(owner);
       continue;
     }
-    run_goroutine(m, p, g, inherit_slice);
+    run_goroutine(m, p, g, inherit_slice && !slice_over);
   }
 }
 
@@ -312,6 +384,12 @@ void Runtime::run_goroutine(Machine* m, Processor* p, Goroutine* g, bool inherit
   ++p->schedule_tick;
   for (;;) {
     begin_running(m, p, g, inherit_slice);
+    if (g->stack_hi == 0) {
+      if (p->free_stacks.count == 0)
+        if (auto made = stacks_.refill(p->free_stacks); !made)
+          fatal_error(fmt::format("cannot run goroutine {}: {}", g->id, made.error().message));
+      give_stack(g, p->free_stacks.stacks[--p->free_stacks.count]);
+    }
     switch_stacks(&m->context, &g->context, &m->identity, &g->identity, false);
     // Some goroutine of this M, not necessarily g, came here.
     if (auto* call = m->call) {
@@ -336,28 +414,34 @@ void Runtime::run_goroutine(Machine* m, Processor* p, Goroutine* g, bool inherit
   }
 }
 
-Goroutine* Runtime::find_work(Processor* p, bool& inherit_slice) {
+// Timers and the poller are looked at when a slice was cut short, every 64 switches, and when p's own queue is dry. When
+// it is, the timers of all Ps are: their owners may compute on, and whoever has nothing to do fires them (Go: stealWork).
+Goroutine* Runtime::find_work(Processor* p, bool slice_over, bool& inherit_slice) {
   Machine* m = current_machine();
-  run_due_timers(p);
-  if ((p->schedule_tick & kLookAroundMask) == 0) poll_now(m, p);
+  // An idle P's timers are looked at by whoever is awake.
+  const bool looked_at_all = idle_count_.load(std::memory_order_relaxed) != 0;
+  run_due_timers(p, looked_at_all);
+  if (slice_over || (p->schedule_tick & kLookAroundMask) == 0) poll_now(m, p);
   if (G* g = scheduler_->pick_local(p->id, inherit_slice)) return static_cast<Goroutine*>(g);
-  if (poll_now(m, p))
+  if (poll_now(m, p) || (!looked_at_all && run_due_timers(p, true)))
     if (G* g = scheduler_->pick_local(p->id, inherit_slice)) return static_cast<Goroutine*>(g);
   return static_cast<Goroutine*>(scheduler_->pick_next(p->id, inherit_slice));
 }
 
-void Runtime::run_due_timers(Processor* p) {
+// True if any fired.
+bool Runtime::run_due_timers(Processor* p, bool of_all) {
   std::int64_t next = p->timers.next_when();
   std::int64_t now = 0;
-  if (next != 0 && next <= (now = os::monotonic_ns())) p->timers.run(now);
-  // An idle P's timers are looked at by whoever is awake.
-  if (idle_count_.load(std::memory_order_relaxed) == 0) return;
+  std::uint32_t fired = 0;
+  if (next != 0 && next <= (now = os::monotonic_ns())) fired = p->timers.run(now);
+  if (!of_all) return fired != 0;
   for (PId i = 0; i < p_count(); ++i) {
     next = ps_[i]->timers.next_when();
     if (next == 0 || i == p->id) continue;
     if (now == 0) now = os::monotonic_ns();
-    if (next <= now) ps_[i]->timers.run(now);
+    if (next <= now) fired += ps_[i]->timers.run(now);
   }
+  return fired != 0;
 }
 
 bool Runtime::poll_now(Machine*, Processor* p) {

@@ -33,9 +33,17 @@ struct SelectCase {
 // The index of the case that was done, or -1 when none was ready and `may_block` is false.
 int select_cases(SelectCase* const* cases, int count, bool may_block);
 
-template <class T, class F>
+// A channel that a variable of the caller's keeps: counting it in and out would cost a select as much as its locks.
+template <class T>
+struct Borrowed {
+  ChanOf<T>* channel;
+  ChanOf<T>* core() const noexcept { return channel; }
+};
+
+// Holder: Chan<T> for a handle that was made for this case, else Borrowed<T>.
+template <class T, class Holder, class F>
 struct RecvCase {
-  Chan<T> channel;
+  Holder channel;
   F f;
   Slot<T> slot;
   SelectCase base;
@@ -57,9 +65,9 @@ struct RecvCase {
     }
   }
 };
-template <class T, class F>
+template <class T, class Holder, class F>
 struct SendCase {
-  Chan<T> channel;
+  Holder channel;
   T value;
   F f;
   SelectCase base;
@@ -91,17 +99,31 @@ inline constexpr bool kIsOtherwise<Otherwise<F>> = true;
 
 }  // namespace detail
 
+// A channel that is named by a variable must stay in that variable until the select has returned; one that is returned by
+// a call (after(...)) is held by the case.
 template <class T, class F>
-auto on_recv(Chan<T> channel, F f) {
-  return detail::RecvCase<T, F>{std::move(channel), std::move(f), {}, {}};
+auto on_recv(const Chan<T>& channel, F f) {
+  return detail::RecvCase<T, detail::Borrowed<T>, F>{{channel.core()}, std::move(f), {}, {}};
+}
+template <class T, class F>
+auto on_recv(Chan<T>&& channel, F f) {
+  return detail::RecvCase<T, Chan<T>, F>{std::move(channel), std::move(f), {}, {}};
 }
 template <class T>
-auto on_recv(Chan<T> channel) {
+auto on_recv(const Chan<T>& channel) {
+  return on_recv(channel, [] {});
+}
+template <class T>
+auto on_recv(Chan<T>&& channel) {
   return on_recv(std::move(channel), [] {});
 }
 template <class T, class V, class F>
-auto on_send(Chan<T> channel, V&& value, F f) {
-  return detail::SendCase<T, F>{std::move(channel), T(std::forward<V>(value)), std::move(f), {}};
+auto on_send(const Chan<T>& channel, V&& value, F f) {
+  return detail::SendCase<T, detail::Borrowed<T>, F>{{channel.core()}, T(std::forward<V>(value)), std::move(f), {}};
+}
+template <class T, class V, class F>
+auto on_send(Chan<T>&& channel, V&& value, F f) {
+  return detail::SendCase<T, Chan<T>, F>{std::move(channel), T(std::forward<V>(value)), std::move(f), {}};
 }
 template <class F>
 auto otherwise(F f) {

@@ -1,13 +1,16 @@
 #include "runtime/signals.h"
 
+#include <dlfcn.h>
 #include <sys/mman.h>
 #include <ucontext.h>
+#include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
 #include <csignal>
 #include <cstdint>
+#include <cstdio>
 #include <mutex>
-#include <vector>
 
 #include "base/os/file.h"
 #include "runtime/panic.h"
@@ -25,13 +28,24 @@ void say(fmt::string_view format, const Arguments&... arguments) {
   os::write_all(2, text, out.size < sizeof(text) ? out.size : sizeof(text));
 }
 
-// Runs on the alternate stack. The process is lost; what is called here need only not make it worse.
+// By dladdr(), which takes the loader's lock, a recursive one, and allocates nothing. Names stay mangled.
+void say_frame(std::uintptr_t address) {
+  Dl_info info{};
+  if (::dladdr(reinterpret_cast<void*>(address), &info) != 0 && info.dli_sname != nullptr)
+    say("\t{:.300}+{:#x} ({:#x})\n", info.dli_sname, address - reinterpret_cast<std::uintptr_t>(info.dli_saddr),
+        address);
+  else
+    say("\t? ({:#x})\n", address);
+}
+
+// Runs on the alternate stack. The process is lost; what is called here need only not make it worse, and must not wait:
+// the stack may have ended inside malloc(), with its lock held. So nothing here allocates.
 void on_fault(int number, siginfo_t* info, void* raw_context) {
   const auto* context = static_cast<ucontext_t*>(raw_context);
   const auto address = reinterpret_cast<std::uintptr_t>(info->si_addr);
   const G* g = current_g();
   Machine* m = current_machine();
-  const Goroutine* overflowed = m != nullptr ? m->runtime->stacks().guard_hit(address) : nullptr;
+  const G* overflowed = g != nullptr && Stacks::in_guard(*static_cast<const Goroutine*>(g), address) ? g : nullptr;
   if (overflowed != nullptr) {
     say("runtime: goroutine {} stack exceeds {}-byte limit\nfatal error: stack overflow\n\n", overflowed->id,
         m->runtime->stacks().stack_bytes());
@@ -42,11 +56,13 @@ void on_fault(int number, siginfo_t* info, void* raw_context) {
   }
   if (g != nullptr) {
     say("goroutine {} [running]:\n", g->id);
-    std::vector<void*> trace;
-    trace.push_back(reinterpret_cast<void*>(context->uc_mcontext.gregs[REG_RIP]));
-    capture_trace_from(reinterpret_cast<void*>(context->uc_mcontext.gregs[REG_RBP]), g->stack_lo, g->stack_hi, trace);
-    print_trace(trace);
-    exit_process(2);
+    say_frame(static_cast<std::uintptr_t>(context->uc_mcontext.gregs[REG_RIP]));
+    walk_frames(
+        reinterpret_cast<void*>(context->uc_mcontext.gregs[REG_RBP]), g->stack_lo, g->stack_hi,
+        [](void*, std::uintptr_t address) { say_frame(address); }, nullptr);
+    // Output that is buffered goes out unless another thread is writing, and may be waiting for us.
+    if (::ftrylockfile(stdout) == 0) ::fflush_unlocked(stdout);
+    ::_exit(2);
   }
   // Not a goroutine's doing: let the default action leave a core.
   ::signal(number, SIG_DFL);
@@ -72,16 +88,17 @@ void arm_signals() {
   });
 }
 
-void* install_signal_stack() {
+Result<void*> install_signal_stack() {
   void* memory =
       ::mmap(nullptr, kSignalStackBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (memory == MAP_FAILED) return nullptr;
+  if (memory == MAP_FAILED) return os_error("mmap", errno);
   stack_t stack{};
   stack.ss_sp = memory;
   stack.ss_size = kSignalStackBytes;
   if (::sigaltstack(&stack, nullptr) != 0) {
+    const int error = errno;
     ::munmap(memory, kSignalStackBytes);
-    return nullptr;
+    return os_error("sigaltstack", error);
   }
   return memory;
 }

@@ -21,7 +21,7 @@ void GoMutex::lock_slow() {
   if (current_runtime().p_count() > 1) {
     for (int spin = 0; spin < kSpins; ++spin) {
       for (int i = 0; i < kPausesPerSpin; ++i) cpu_relax();
-      if (try_lock()) return;
+      if (try_lock_now()) return;
     }
   }
   detail::ParkedNode node;
@@ -71,6 +71,7 @@ void GoMutex::unlock_slow() {
 }
 
 void RWMutex::lock() {
+  safepoint_if_on_p();
   lock_.lock();
   if (!writer_ && readers_ == 0) {
     writer_ = true;
@@ -106,6 +107,7 @@ void RWMutex::unlock() {
 }
 
 void RWMutex::rlock() {
+  safepoint_if_on_p();
   lock_.lock();
   if (!writer_ && waiting_writers_ == 0) {
     ++readers_;
@@ -134,6 +136,7 @@ void RWMutex::runlock() {
 }
 
 void WaitGroup::add(std::int64_t n) {
+  safepoint_if_on_p();
   std::int64_t count = count_.load(std::memory_order_relaxed);
   while (count + n > 0)
     if (count_.compare_exchange_weak(count, count + n, std::memory_order_acq_rel, std::memory_order_relaxed)) return;
@@ -150,6 +153,7 @@ void WaitGroup::add(std::int64_t n) {
 }
 
 void WaitGroup::wait() {
+  safepoint_if_on_p();
   lock_.lock();
   if (count_.load(std::memory_order_acquire) == 0) {
     lock_.unlock();
@@ -159,6 +163,7 @@ void WaitGroup::wait() {
 }
 
 void Semaphore::acquire() {
+  safepoint_if_on_p();
   lock_.lock();
   if (permits_ > 0) {
     --permits_;
@@ -169,6 +174,7 @@ void Semaphore::acquire() {
 }
 
 bool Semaphore::try_acquire() {
+  safepoint_if_on_p();
   Guard<SpinLock> hold(lock_);
   if (permits_ <= 0) return false;
   --permits_;
@@ -176,6 +182,7 @@ bool Semaphore::try_acquire() {
 }
 
 void Semaphore::release() {
+  safepoint_if_on_p();
   lock_.lock();
   detail::ParkedNode* node = waiters_.pop_front();
   if (node == nullptr) ++permits_;
@@ -192,6 +199,7 @@ void Cond::wait() {
 }
 
 void Cond::signal() {
+  safepoint_if_on_p();
   lock_.lock();
   detail::ParkedNode* node = waiters_.pop_front();
   Goroutine* g = node != nullptr ? node->g : nullptr;
@@ -200,6 +208,7 @@ void Cond::signal() {
 }
 
 void Cond::broadcast() {
+  safepoint_if_on_p();
   GList woken;
   lock_.lock();
   while (detail::ParkedNode* node = waiters_.pop_front()) woken.push_back(node->g);

@@ -1,5 +1,8 @@
 // Locks and meeting points for goroutines: waiting parks the goroutine, never the thread. Semantics are Go's package
 // sync.
+//
+// Every operation that a loop might consist of begins with a safepoint: before it takes anything, so that nobody is
+// preempted with a lock that a call has just handed to it.
 #pragma once
 
 #include <atomic>
@@ -52,15 +55,15 @@ class ParkedList {
 class GoMutex {
  public:
   void lock() {
+    safepoint_if_on_p();
     std::uint32_t free = 0;
     if (state_.compare_exchange_strong(free, kLocked, std::memory_order_acquire, std::memory_order_relaxed)) [[likely]]
       return;
     lock_slow();
   }
   bool try_lock() {
-    std::uint32_t state = state_.load(std::memory_order_relaxed);
-    return (state & kLocked) == 0 &&
-           state_.compare_exchange_strong(state, state | kLocked, std::memory_order_acquire, std::memory_order_relaxed);
+    safepoint_if_on_p();
+    return try_lock_now();
   }
   void unlock() {
     std::uint32_t alone = kLocked;
@@ -71,6 +74,11 @@ class GoMutex {
 
  private:
   static constexpr std::uint32_t kLocked = 1, kWaiting = 2;  // kWaiting: the list is not empty
+  bool try_lock_now() {
+    std::uint32_t state = state_.load(std::memory_order_relaxed);
+    return (state & kLocked) == 0 &&
+           state_.compare_exchange_strong(state, state | kLocked, std::memory_order_acquire, std::memory_order_relaxed);
+  }
   void lock_slow();
   void unlock_slow();
   std::atomic<std::uint32_t> state_{0};

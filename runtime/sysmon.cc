@@ -2,7 +2,9 @@
 //
 // Every 20 us at first, backing off to 10 ms while it finds nothing to do, and asleep on a futex while every P is idle:
 //   - a P in a system call for a whole period with work waiting is handed to another M;
-//   - a goroutine that has had its slice is asked to yield at its next safepoint;
+//   - a goroutine that has had its slice is asked to yield at its next safepoint, and so is one that runs on a P with
+//     timers overdue: the M's loop fires them;
+//   - work that lies on an idle P because the kernel refused a thread for it gets another attempt;
 //   - events and timers that nobody looks at, because all Ms are busy, get a P or are put into the queue.
 // One pass reads Ps without locks: what it decides on is taken by compare-exchange, so a stale look is harmless.
 #include <algorithm>
@@ -23,6 +25,15 @@ void* Runtime::sysmon_entry(void* runtime) {
   return nullptr;
 }
 
+// It sleeps deeply while every P is idle. Whoever ends that calls this, after idle_count_ has changed (seq_cst, as are
+// both looks of sysmon's at it around its raising of the flag: one of the two sees the other).
+void Runtime::wake_sysmon() {
+  if (!sysmon_sleeps_.load(std::memory_order_seq_cst) || !sysmon_sleeps_.exchange(false, std::memory_order_seq_cst))
+    return;
+  sysmon_word_.fetch_add(1, std::memory_order_release);
+  os::futex_wake(sysmon_word_, 1);
+}
+
 void Runtime::sysmon_loop() {
   std::int64_t delay = kShortestNs;
   std::uint32_t quiet_rounds = 0;
@@ -30,7 +41,8 @@ void Runtime::sysmon_loop() {
   const auto slice_ns = static_cast<std::int64_t>(options_.slice_us) * 1000;
   while (!sysmon_stop_.load(std::memory_order_acquire)) {
     const std::uint32_t word = sysmon_word_.load(std::memory_order_acquire);
-    if (idle_count_.load(std::memory_order_seq_cst) == p_count()) {
+    if (idle_count_.load(std::memory_order_seq_cst) == p_count() &&
+        !short_of_threads_.load(std::memory_order_relaxed)) {
       sysmon_sleeps_.store(true, std::memory_order_seq_cst);
       if (idle_count_.load(std::memory_order_seq_cst) == p_count()) os::futex_wait(sysmon_word_, word, kDeepSleepNs);
       sysmon_sleeps_.store(false, std::memory_order_seq_cst);
@@ -68,7 +80,9 @@ void Runtime::sysmon_loop() {
         if (tick != p.seen_slice_tick) {
           p.seen_slice_tick = tick;
           p.seen_slice_ns = now;
-        } else if (now - p.seen_slice_ns >= slice_ns) {
+        }
+        const std::int64_t due = p.timers.next_when();
+        if (now - p.seen_slice_ns >= slice_ns || (due != 0 && due <= now)) {
           p.attention.fetch_or(kAttentionPreempt, std::memory_order_relaxed);
         }
       }
@@ -94,9 +108,10 @@ void Runtime::sysmon_loop() {
     }
     if (idle_count_.load(std::memory_order_relaxed) > 0) {
       const std::int64_t earliest = earliest_timer();
-      if (earliest != 0 && earliest <= now && poll_until_.load(std::memory_order_relaxed) == 0)
-        acted |= wake_one_parked_p();
+      const std::int64_t until = poll_until_.load(std::memory_order_relaxed);
+      if (earliest != 0 && earliest <= now && (until == 0 || earliest < until)) acted |= wake_one_parked_p();
     }
+    if (short_of_threads_.load(std::memory_order_relaxed) && scheduler_->has_runnable()) acted |= wake_one_parked_p();
     scheduler_->on_tick(now);
     quiet_rounds = acted ? 0 : quiet_rounds + 1;
     delay = quiet_rounds < 50 ? kShortestNs : std::min(delay * 2, kLongestNs);

@@ -1,12 +1,39 @@
 #include "runtime/time.h"
 
+#include <algorithm>
 #include <limits>
 
 #include "runtime/go.h"
 
 namespace gearbox {
+namespace {
+// The far future instead of the past, when the sum does not fit.
+std::int64_t deadline_in(std::int64_t ns) {
+  const std::int64_t now = os::monotonic_ns();
+  return ns > std::numeric_limits<std::int64_t>::max() - now ? std::numeric_limits<std::int64_t>::max()
+                                                             : now + std::max<std::int64_t>(ns, 0);
+}
+}  // namespace
 
-void Runtime::arm_timer(Timer& t) { current_processor()->timers.arm(t); }
+// Called after `when` was published in a heap. With no P idle a watcher that woke could do nothing: then whoever makes
+// one idle calls this. Partners, all seq_cst: put_idle_p() and start_the_world() raise idle_count_ and look at the heaps;
+// idle() stores poll_until_ and looks at both.
+void Runtime::wake_watcher_before(std::int64_t when) {
+  if (idle_count_.load(std::memory_order_seq_cst) == 0 || when >= poll_until_.load(std::memory_order_seq_cst)) return;
+  poller_->wake(lane_owner_ ? watcher_lane_.load(std::memory_order_relaxed) : 0);
+}
+
+void Runtime::watch_timers_anew() {
+  const std::int64_t earliest = earliest_timer();
+  if (earliest != 0) wake_watcher_before(earliest);
+}
+
+void Runtime::arm_timer(Timer& t) {
+  // The one that sleeps in the poller may have computed its deadline without this timer, and this P may be busy when it
+  // is due (Go: wakeNetPoller).
+  const std::int64_t when = t.when;  // once armed it may fire, and be gone
+  if (current_processor()->timers.arm(t)) wake_watcher_before(when);
+}
 
 void Runtime::sleep_ns(std::int64_t ns) {
   if (ns <= 0) {
@@ -14,9 +41,7 @@ void Runtime::sleep_ns(std::int64_t ns) {
     return;
   }
   Timer timer;
-  const std::int64_t now = os::monotonic_ns();
-  timer.when =
-      ns > std::numeric_limits<std::int64_t>::max() - now ? std::numeric_limits<std::int64_t>::max() : now + ns;
+  timer.when = deadline_in(ns);
   timer.argument = current_goroutine();
   timer.fire = [](void* g, std::uint64_t, std::int64_t) { current_runtime().ready(static_cast<Goroutine*>(g)); };
   // Armed on the other side of the switch: it may fire at once, and must find a goroutine that has parked.
@@ -34,7 +59,10 @@ struct TimerState : std::enable_shared_from_this<TimerState> {
   using Reference = std::shared_ptr<TimerState>;
   Timer timer;
   Chan<std::int64_t> channel;
-  std::function<void()> f;       // called on a goroutine; empty: the time is sent on the channel
+  RootedCall<> f;  // called on a goroutine; empty: the time is sent on the channel
+  // Over each change of the timer, so that two resets at a time cannot put it into two heaps. Never taken by a firing,
+  // for which disarm() waits.
+  SpinLock arming;
   SpinLock lock;                 // guards the generation
   std::uint64_t generation = 0;  // a firing of an older one is dropped
   bool periodic = false;
@@ -59,12 +87,29 @@ struct TimerState : std::enable_shared_from_this<TimerState> {
           current_runtime(), [keep = shared_from_this()] { keep->f(); }, false);
   }
 
+  bool reset(std::int64_t ns) {
+    Guard<SpinLock> hold(arming);
+    const bool was = stop_locked();
+    arm_locked(ns);
+    return was;
+  }
+  bool stop() {
+    Guard<SpinLock> hold(arming);
+    return stop_locked();
+  }
   void arm(std::int64_t ns) {
-    timer.when = os::monotonic_ns() + std::max<std::int64_t>(ns, 0);
+    Guard<SpinLock> hold(arming);
+    arm_locked(ns);
+  }
+
+  // arming held.
+  void arm_locked(std::int64_t ns) {
+    timer.when = deadline_in(ns);
     {
       Guard<SpinLock> hold(lock);
       timer.sequence = ++generation;
     }
+    timer.drop = nullptr;
     if (periodic) {
       timer.period = ns;
       timer.argument = this;
@@ -77,12 +122,14 @@ struct TimerState : std::enable_shared_from_this<TimerState> {
         const std::unique_ptr<Reference> mine(static_cast<Reference*>(reference));
         (*mine)->deliver(sequence, now);
       };
+      // A function's captures are left as they are: their destructors may want a goroutine under them.
+      if (!f) timer.drop = [](void* reference) { delete static_cast<Reference*>(reference); };
     }
     current_runtime().arm_timer(timer);
   }
 
-  // A value that was sent but not received belongs to the past (Go 1.23).
-  bool stop() {
+  // arming held. A value that was sent but not received belongs to the past (Go 1.23).
+  bool stop_locked() {
     bool was = disarm(timer);
     if (was && !periodic) delete static_cast<Reference*>(timer.argument);
     Guard<SpinLock> hold(lock);
@@ -114,9 +161,7 @@ bool TimerHandle::reset(std::int64_t ns) {
   GEARBOX_REQUIRE(owner_ != nullptr, "reset of a timer that was never made");
   detail::TimerState& state = *owner_->state;
   if (state.periodic && ns <= 0) runtime_panic("non-positive interval for Ticker.Reset");
-  const bool was = state.stop();
-  state.arm(ns);
-  return was;
+  return state.reset(ns);
 }
 
 Chan<std::int64_t> TimerHandle::channel() const {
@@ -141,7 +186,7 @@ TimerHandle new_ticker(std::int64_t period_ns) {
   return handle;
 }
 
-TimerHandle after_func(std::int64_t ns, std::function<void()> f) {
+TimerHandle detail::arm_call(std::int64_t ns, RootedCall<> f) {
   TimerHandle handle;
   handle.owner_ = std::make_shared<detail::TimerOwner>();
   handle.owner_->stops = false;  // as in Go, the function is called whether or not anybody keeps the handle

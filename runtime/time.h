@@ -3,11 +3,13 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <memory>
+#include <type_traits>
+#include <utility>
 
 #include "base/os/clock.h"
 #include "runtime/chan.h"
+#include "runtime/rooted.h"
 #include "runtime/timer.h"
 
 namespace gearbox {
@@ -18,9 +20,11 @@ inline std::int64_t now_ns() { return os::monotonic_ns(); }
 // Parks this goroutine for at least ns. Not positive: yields.
 void sleep(std::int64_t ns);
 
+class TimerHandle;
 namespace detail {
 struct TimerOwner;
-}
+TimerHandle arm_call(std::int64_t ns, RootedCall<> f);
+}  // namespace detail
 // A timer that sends the time on a channel, or calls a function on a goroutine of its own. A counted handle; dropping
 // the last one stops it, except for after_func(). As in Go 1.23, after stop() or reset() no stale value is received.
 class TimerHandle {
@@ -35,14 +39,21 @@ class TimerHandle {
  private:
   friend TimerHandle new_timer(std::int64_t);
   friend TimerHandle new_ticker(std::int64_t);
-  friend TimerHandle after_func(std::int64_t, std::function<void()>);
+  friend TimerHandle detail::arm_call(std::int64_t, RootedCall<>);
   std::shared_ptr<detail::TimerOwner> owner_;
 };
 using Ticker = TimerHandle;
 
 TimerHandle new_timer(std::int64_t ns);
 TimerHandle new_ticker(std::int64_t period_ns);  // REQUIRES: period_ns > 0, else it panics as Go does
-TimerHandle after_func(std::int64_t ns, std::function<void()> f);
+// Calls f() on a goroutine of its own, ns from now; after a reset() again, so f is kept and called as const. It may
+// capture plain pointers to heap objects (runtime/rooted.h).
+template <class F>
+TimerHandle after_func(std::int64_t ns, F f) {
+  static_assert(std::is_invocable_v<const F&>,
+                "the captures of a timer's function are roots and cannot be changed by it: change what they refer to");
+  return detail::arm_call(ns, RootedCall<>(std::move(f)));
+}
 // A channel that receives the time once, ns from now.
 Chan<std::int64_t> after(std::int64_t ns);
 

@@ -1,8 +1,27 @@
 #include "runtime/timer.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace gearbox {
+
+TimerHeap::~TimerHeap() {
+  // Unlinked first and dropped after: a drop may free the timer, and others with it, whose destructors call disarm().
+  std::vector<Entry> left;
+  {
+    Guard<SpinLock> hold(lock_);
+    left.swap(heap_);
+    publish();
+    for (const Entry& entry : left) {
+      entry.timer->index = Timer::kUnarmed;
+      entry.timer->heap.store(nullptr, std::memory_order_release);
+    }
+  }
+  std::vector<std::pair<void (*)(void*), void*>> drops;
+  for (const Entry& entry : left)
+    if (entry.timer->drop != nullptr) drops.emplace_back(entry.timer->drop, entry.timer->argument);
+  for (const auto& [drop, argument] : drops) drop(argument);
+}
 
 bool TimerHeap::arm(Timer& t) {
   Guard<SpinLock> hold(lock_);

@@ -27,6 +27,7 @@ struct Timer {
   std::int64_t period = 0;  // ns; 0: once
   void (*fire)(void* argument, std::uint64_t sequence,
                std::int64_t now) = nullptr;  // on an M's stack, the heap's lock not held
+  void (*drop)(void* argument) = nullptr;    // instead of fire(), when the runtime ends; may be null
   void* argument = nullptr;
   std::uint64_t sequence = 0;             // handed to fire(): tells a stale firing from a live one
   std::atomic<TimerHeap*> heap{nullptr};  // where it is armed; null when not. Changed under that heap's lock
@@ -36,6 +37,8 @@ struct Timer {
 
 class TimerHeap {
  public:
+  // What is still armed never fires; handles that outlive the runtime find it unarmed.
+  ~TimerHeap();
   // Arms t (REQUIRES: not armed). True when it became the earliest of this heap.
   bool arm(Timer& t);
   // The deadline of the earliest, 0 when none. Any thread.

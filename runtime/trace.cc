@@ -10,8 +10,8 @@ namespace gearbox {
 void Runtime::print_all_goroutines(bool including_running) {
   constexpr int kMost = 100;
   int printed = 0;
-  for (std::uint32_t i = 0; i < stacks_.count() && printed < kMost; ++i) {
-    const Goroutine* g = stacks_.at(i);
+  for (std::uint32_t i = 0; i < goroutines_.count() && printed < kMost; ++i) {
+    const Goroutine* g = goroutines_.at(i);
     const GStatus status = g->status.load(std::memory_order_acquire);
     if (status == GStatus::kDead || g->system) continue;
     if (status == GStatus::kRunning && !including_running) continue;
@@ -27,11 +27,16 @@ void Runtime::print_all_goroutines(bool including_running) {
       capture_trace_from(g->context.bp, g->stack_lo, g->stack_hi, trace);
       print_trace(trace);
     }
+    if (g->parent_id != 0) {
+      const std::string by = fmt::format("created in goroutine {} by\n", g->parent_id);
+      os::write_all(2, by.data(), by.size());
+      print_trace({g->creator_pc});
+    }
     os::write_all(2, "\n", 1);
     ++printed;
   }
   if (printed == kMost) {
-    const std::string more = fmt::format("... and more; {} goroutines in all\n", user_goroutines_.load());
+    const std::string more = fmt::format("... and more; {} goroutines in all\n", goroutine_count());
     os::write_all(2, more.data(), more.size());
   }
 }

@@ -95,7 +95,7 @@ class GlobalQueue final : public Scheduler {
   }
 
   void check() const override {
-    Guard<SpinLock> hold(lock_);  // whoever has no P is not stopped with the world, and may enqueue
+    Guard<SpinLock> hold(lock_);  // outsiders (sysmon, a poll) enqueue while the world is stopped
     GEARBOX_REQUIRE(length_.load(std::memory_order_relaxed) == queue_.size(), "Q1: {} counted, {} queued",
                     length_.load(), queue_.size());
     for (const G* g = queue_.front(); g != nullptr; g = g->next)

@@ -66,7 +66,9 @@ struct Options {
             "A goroutine from runnext continues the slice of the one before it. Off: two that ready each other can "
             "starve the ring.");
     v.field("steal_runnext", steal_runnext, {"never", "last_pass", "always"},
-            "When thieves may take another P's runnext.");
+            "When thieves may take another P's runnext. last_pass: in the last round, if that P has picked nothing for "
+            "about "
+            "3 us. always: at once.");
     v.field("queue_slots", queue_slots, {"16", "64", "256", "1024", "4096"},
             "Slots of a P's ring. A full ring moves half of itself to the global queue.");
     v.field("steal", steal, {"one", "half", "all"}, "How much of a victim's ring a thief takes.");
@@ -170,9 +172,15 @@ class Gmp final : public Scheduler {
     q.spinning = true;
   }
 
+  void on_slice_over(PId p) override {
+    Queue& q = *queues_[p];
+    if (G* g = q.runnext.take()) put(q, g);
+  }
+
   void p_added(PId p) override {
     if (queues_[p] == nullptr) {
       queues_[p] = std::make_unique<Queue>(slots_, world_.config().seed * 7919 + p);
+      queues_[p]->next_global = static_cast<std::uint32_t>(options_.global_tick);  // 0: in 2^32 picks
       queues_[p]->runnext.configure(options_.fences == Fences::kAsymmetric);
     }
     if (queue_count() <= p) queue_count_.store(p + 1, std::memory_order_release);  // partner: queue_count()
@@ -246,8 +254,10 @@ class Gmp final : public Scheduler {
 
   G* take_local(Queue& q, bool& inherit_slice) {
     G* g = nullptr;
-    if (options_.global_tick != 0 && ++q.tick >= options_.global_tick) [[unlikely]] {
-      q.tick = 0;
+    const std::uint32_t tick = q.tick.load(std::memory_order_relaxed) + 1;
+    q.tick.store(tick, std::memory_order_relaxed);
+    if (tick == q.next_global) [[unlikely]] {
+      q.next_global = tick + static_cast<std::uint32_t>(options_.global_tick);
       g = take_global(q, 1);
     }
     if (g == nullptr) {
@@ -302,7 +312,9 @@ class Gmp final : public Scheduler {
       while (std::gcd(step, n) != 1) step = step % n + 1;
       for (PId i = 0; i < n; ++i, at = (at + step) % n)
         if (at != p)
-          if (G* g = mine.steal_from(*queues_[at], options_.steal, take_runnext)) return g;
+          if (G* g = mine.steal_from(*queues_[at], options_.steal, take_runnext,
+                                     options_.steal_runnext != StealRunnext::kAlways))
+            return g;
       if (global_length_.load(std::memory_order_relaxed) != 0)
         if (G* g = take_global(mine, 0)) return g;
     }
@@ -424,7 +436,8 @@ class Gmp final : public Scheduler {
     for (PId i = 0; i < queue_count(); ++i) {
       const Queue& q = *queues_[i];
       if (!q.ring_is_empty()) return true;
-      if (options_.steal_runnext != StealRunnext::kNever && q.runnext.look(std::memory_order_seq_cst) != nullptr)
+      if (options_.steal_runnext == StealRunnext::kLastPass && q.runnext_waits()) return true;
+      if (options_.steal_runnext == StealRunnext::kAlways && q.runnext.look(std::memory_order_seq_cst) != nullptr)
         return true;
     }
     return false;

@@ -63,6 +63,7 @@ class Null final : public Scheduler {
   }
 
   void check() const override {
+    Guard<SpinLock> hold(lock_);  // outsiders (sysmon, a poll) enqueue while the world is stopped
     GEARBOX_REQUIRE(list_length_.load() == list_.size() && outside_count_.load() == outside_.size(),
                     "N2: {} and {} counted, {} and {} queued", list_length_.load(), outside_count_.load(), list_.size(),
                     outside_.size());
@@ -76,7 +77,7 @@ class Null final : public Scheduler {
   World& world_;
   GList list_;
   std::atomic<std::uint64_t> list_length_{0};  // for has_runnable(), from any thread; the owner writes
-  SpinLock lock_;
+  mutable SpinLock lock_;
   GList outside_;
   std::atomic<std::uint64_t> outside_count_{0};
 };

@@ -1,21 +1,25 @@
 // kv_server: a server that speaks Redis's protocol, driven by the real redis-benchmark.
 //
-// Idea.       An application and not a microbenchmark: one goroutine a connection, keys and values on the collected
-// heap, requests parsed and answered in
-//             batches. The client is the one everybody uses for Redis, in a process of its own, so the server cannot
-//             know what it is measured with.
-// Structure.  kv_server/resp: the protocol. kv_server/store: the data. kv_server/commands: commands and the serving
-// goroutine. Here: the listener, the
-//             child process, and a client of our own that checks answers, before and after.
+// Idea.       An application and not a microbenchmark: keys and values on the collected heap, requests parsed and
+//             answered in batches, two goroutines a connection so that a client which sends without reading does not
+//             stand still. The client is the one everybody uses for Redis, in a process of its own, so the server
+//             cannot know what it is measured with.
+// Structure.  kv_server/resp: the protocol. kv_server/store: the data. kv_server/data_commands, server_commands: what
+//             commands do; kv_server/commands: their table. kv_server/connection: reading, queueing, sending.
+//             kv_server/server: the accepter. Here: the child process, and a client of our own that checks answers,
+//             before and after.
 // Checks.     Known keys come back; counters incremented by many connections at once sum up; lists keep their order;
-// DBSIZE counts; redis-benchmark ends
-//             with 0 and a line for each test. While it runs, a probe asks for a known key every millisecond: that is
-//             `latency`.
+//             DBSIZE counts; redis-benchmark ends with 0 and a line for each test. While it runs, a probe asks for a
+//             known key: `latency`, from the moment the question was due, one every millisecond, whether or not the
+//             one before had been answered by then. So a server that stands still for a while is charged for every
+//             question that fell into it.
 // Rejected.   Only our own load generator: it would share the process's scheduler and poller with the server.
 // Weak spot.  redis-benchmark is one thread: on two cores it, not the server, is the limit of many tests.
+#include <algorithm>
 #include <csignal>
 #include <cstdlib>
 #include <filesystem>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -25,7 +29,7 @@
 #include "base/os/socket.h"
 #include "interfaces/workload.h"
 #include "runtime/api.h"
-#include "workloads/kv_server/commands.h"
+#include "workloads/kv_server/server.h"
 
 namespace gearbox::workloads {
 namespace {
@@ -57,40 +61,6 @@ struct Params {
 
 constexpr std::string_view kTestNames[] = {"set,get,incr,lpush,mset", "set,get", "get"};
 constexpr std::size_t kTestCounts[] = {5, 2, 1};
-
-// ---- the server
-
-struct Server {
-  explicit Server(net::Listener bound) : listener(std::move(bound)) {}
-  void start() {
-    done.add(1);
-    go([this] {
-      for (;;) {
-        auto conn = listener.accept();
-        if (!conn) {
-          // Out of descriptors: the connection waits in the queue until one is free.
-          if (conn.error().error_number != EMFILE && conn.error().error_number != ENFILE) break;
-          sleep(kMillisecond);
-          continue;
-        }
-        done.add(1);
-        go([this, conn = *conn] {
-          kv::serve(store, conn);
-          conn.close();
-          done.done();
-        });
-      }
-      done.done();
-    });
-  }
-  void stop() {
-    listener.close();
-    done.wait();
-  }
-  net::Listener listener;
-  kv::Store store;
-  WaitGroup done;
-};
 
 // ---- a client for the checks
 
@@ -173,14 +143,13 @@ void check_answers(const std::string& address, Report& report) {
                      visible(fmt::format("${}\r\n{}\r\n", sum.size(), sum)));
 }
 
-// Asks for one key all the time while the benchmark runs.
+// Asks for one key while the benchmark runs, on a schedule of its own (Checks, above).
 void probe(const std::string& address, const std::atomic<bool>& stop, Histogram& latency, std::uint64_t& wrong) {
   Client client(address);
-  while (!stop.load(std::memory_order_acquire)) {
-    const std::int64_t began = now_ns();
+  for (std::int64_t due = now_ns(); !stop.load(std::memory_order_acquire); due += kMillisecond) {
+    if (const std::int64_t early = due - now_ns(); early > 0) sleep(early);
     if (client.ask({"GET", "check:7"}) != "$8\r\nvalue 49\r\n") ++wrong;
-    latency.record(static_cast<std::uint64_t>(now_ns() - began));
-    sleep(kMillisecond);
+    latency.record(static_cast<std::uint64_t>(std::max<std::int64_t>(now_ns() - due, 0)));
   }
 }
 
@@ -337,24 +306,28 @@ void run(const Params& params, Report& report) {
       net::listen(fmt::format("{}:{}", params.bind == Params::Bind::kAny ? "0.0.0.0" : "127.0.0.1", params.port));
   if (!listener) return report.check("listen", false, listener.error().message);
   const std::string address = listener->address();
-  auto server = std::make_unique<Server>(*listener);
-  server->start();
+  auto owned = std::make_unique<kv::Server>(*listener);  // too large for a goroutine's stack
+  kv::Server& server = *owned;
+  server.start();
   if (!params.serve) {
     run_load(params, address, report);
-    server->stop();
+    server.stop();
+    report.check("accepter", server.failure().empty(), server.failure());
     return;
   }
   auto told = os::interrupt_eventfd();
   auto told_conn = told ? net::adopt(*told) : Result<net::Conn>(told.error());
-  if (!told_conn) return report.check("signals", false, told_conn.error().message);
+  if (!told_conn) {
+    server.stop();
+    return report.check("signals", false, told_conn.error().message);
+  }
   const std::string line = fmt::format("kv_server: serving on {}; Ctrl-C ends it\n", address);
   os::write_all(1, line.data(), line.size());
   char count[8];
   told_conn->read(count);
   told_conn->close();
-  server->listener.close();  // connections that are still open end with the process
-  report.check("served", true, address);
-  server.release();
+  server.stop();
+  report.check("served", server.failure().empty(), server.failure().empty() ? address : server.failure());
 }
 
 }  // namespace

@@ -69,8 +69,10 @@ void run(const Params& params, Report& report) {
 }  // namespace
 
 WorkloadEntry timers() {
-  return make_workload<Params>(
-      {.name = "timers", .summary = "Many goroutines sleep for spans of their own; how many wake, and how late."}, run);
+  return make_workload<Params>({.name = "timers",
+                                .summary = "Many goroutines sleep for spans of their own; how many wake, and how late.",
+                                .headline = "late_p99"},
+                               run);
 }
 
 }  // namespace gearbox::workloads

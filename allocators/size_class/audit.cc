@@ -34,10 +34,11 @@ void SizeClass::enumerate(void (*visit)(void*, const Object&), void* context) {
 AllocatorStats SizeClass::stats() const {
   AllocatorStats stats;
   stats.in_use_bytes = heap_->in_use_bytes.load(std::memory_order_relaxed);
-  stats.metadata_bytes = records_.used_bytes() + page_heap_.frontier() * sizeof(page_table_[0]);
+  stats.metadata_bytes = page_heap_.frontier() * (SpanRecords::kPlaceBytes + sizeof(page_table_[0]));
   for (const auto& cache : caches_) {
     stats.freed_bytes += cache->freed_bytes.load(std::memory_order_relaxed);
     stats.freed_objects += cache->freed_objects.load(std::memory_order_relaxed);
+    stats.refill_sweep_ns += cache->refill_sweep_ns.load(std::memory_order_relaxed);
   }
   return stats;
 }

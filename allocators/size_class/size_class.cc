@@ -16,7 +16,10 @@
 //             Z3  Outside kMark every swept span's mark bits are clear (the sweep clears each word as it copies it, so
 //                 no pause ever has to).
 //             Z4  unswept_ counts the spans on unswept lists plus those being swept now.
-//             Z5  Pages are taken back only while phase is kSweep.
+//             Z5  Pages are never taken back while phase is kMark.
+// Empty.      A span that the sweep finds empty stays with its window, which is likely to want it again soon: through
+//             the page heap it would cost two searches, a page table and a record each way. Pages that another window
+//             needs come from there before the heap grows, and what is still unused a cycle later goes back.
 // Threads.    refill, allocate_large, sweep: the owner of a P, several at once; locks are per window, and one in the
 //             page heap. begin_*, enumerate, check: the world is stopped. A record's fields are written before state is
 //             set to kInUse, and that before any word can point into the span.
@@ -33,6 +36,7 @@
 
 #include "allocators/size_class/state.h"
 #include "base/check.h"
+#include "base/os/clock.h"
 #include "interfaces/mutant.h"
 #include "interfaces/registry.h"
 
@@ -85,7 +89,10 @@ void SizeClass::lay_out(Central& central, std::uint32_t window, const TypeDesc* 
   while (bytes % cell > bytes / 8 && bytes < kMaxSpanBytes) bytes += kHeapPage;
   central.pages = static_cast<std::uint32_t>(bytes / kHeapPage);
   central.cell_count = static_cast<std::uint32_t>(bytes / cell);
-  central.cells_a_claim = static_cast<std::uint32_t>(std::clamp<std::size_t>(options_.claim_bytes / cell, 1, 64));
+  // Large cells: a refill costs the same for three of them as for twelve.
+  const std::size_t claim = options_.claim_bytes * (cell >= 512 ? 4 : 1);
+  central.cells_a_claim = static_cast<std::uint32_t>(std::clamp<std::size_t>(claim / cell, 1, 64));
+  known_[window / 64].fetch_or(std::uint64_t{1} << (window % 64), std::memory_order_relaxed);
   central.cell_bytes = static_cast<std::uint32_t>(cell);
 }
 
@@ -102,7 +109,11 @@ void* SizeClass::refill(P& p, std::uint32_t index, const TypeDesc* type, std::si
     }
     span = next_span(p, index, type);
     cache.word[index] = 0;
-    if (span == nullptr) return nullptr;
+    if (span == nullptr) {
+      cache.used[index / 64] &= ~(std::uint64_t{1} << (index % 64));
+      return nullptr;
+    }
+    cache.used[index / 64] |= std::uint64_t{1} << (index % 64);
   }
   GEARBOX_INVARIANT(refill, central.type == type || index < kTypedWindow, "window {} serves {}, not {}", index,
                     central.type->name, type->name);
@@ -167,6 +178,18 @@ void SizeClass::flush_account(Cache& cache) {
   }
 }
 
+// Runs a refill's piece of sweeping, which the collector does not see; two looks at the clock would cost a fair part of
+// it, so that only some are clocked.
+template <class F>
+void SizeClass::clock_refill_sweep(Cache& cache, F&& sweep) {
+  if (cache.refill_sweeps++ % kClockedSweeps != 0) return sweep();
+  const std::int64_t began = os::monotonic_ns();
+  sweep();
+  const std::int64_t took = os::monotonic_ns() - began;
+  cache.refill_sweep_ns.store(cache.refill_sweep_ns.load(std::memory_order_relaxed) + took * kClockedSweeps,
+                              std::memory_order_relaxed);
+}
+
 // A swept span of that window with holes, or a new one; null when the range is full.
 SpanRecord* SizeClass::next_span(P& p, std::uint32_t window, const TypeDesc* type) {
   Central& central = centrals_[window];
@@ -177,17 +200,25 @@ SpanRecord* SizeClass::next_span(P& p, std::uint32_t window, const TypeDesc* typ
       Guard<SpinLock> hold(central.lock);
       if (central.cell_bytes == 0) lay_out(central, window, type);
       if ((span = central.holes.pop()) != nullptr) return span;
-      if (options_.lazy_sweep) span = central.unswept.pop();
+      if (options_.lazy_sweep) {
+        span = central.unswept.pop();
+        fetch(central.unswept.front());
+      }
+      if (span == nullptr && (span = central.empty.pop()) != nullptr) {
+        empty_spans_.fetch_sub(1, std::memory_order_relaxed);
+        return span;
+      }
     }
     if (span == nullptr) break;
-    const std::uint32_t live = sweep_bitmap(cache, *span);
+    Swept swept;
+    clock_refill_sweep(cache, [&] { swept = sweep_bitmap(cache, *span); });
     finish_span();
-    if (live < span->cell_count) return span;
+    if (swept.live < span->cell_count) return span;
     Guard<SpinLock> hold(central.lock);
     central.full.push(span);
   }
   // Before the heap grows, pay for it: other sizes may hold whole pages of garbage that nobody has looked at yet.
-  if (!sweep_done()) sweep(p, options_.sweep_ahead);
+  if (!sweep_done()) clock_refill_sweep(cache, [&] { sweep(p, options_.sweep_ahead); });
   if (SpanRecord* span = make_span(cache, central, window, central.pages)) return span;
   // The range is full. What is left of the sweep may hold pages, or spans of this window.
   while (sweep(p, 64)) {
@@ -197,11 +228,49 @@ SpanRecord* SizeClass::next_span(P& p, std::uint32_t window, const TypeDesc* typ
   return central.holes.pop();
 }
 
+// Pages that were given back, or that windows keep in empty spans, before fresh ones: but only a few spans are given
+// back for it, so that one allocation does not pay for a whole heap's tidying.
+PageRun SizeClass::take_pages(std::size_t pages) {
+  constexpr int kBatches = 4;
+  // The phase does not become kMark here: that needs a safepoint of this P.
+  const bool may_give = heap_->phase.load(std::memory_order_relaxed) != GcPhase::kMark;  // Z5
+  for (int batch = 0;; ++batch) {
+    if (const PageRun run = page_heap_.take(pages, false); run.count != 0) return run;
+    if (!may_give || batch == kBatches || !give_empty_spans()) break;
+  }
+  PageRun run = page_heap_.take(pages, true);
+  while (run.count == 0 && may_give && give_empty_spans()) run = page_heap_.take(pages, false);
+  return run;
+}
+
+// Gives some empty spans of one window to the page heap. False when there were none. REQUIRES: phase is not kMark.
+bool SizeClass::give_empty_spans() {
+  constexpr std::size_t kBatch = 16;
+  if (empty_spans_.load(std::memory_order_relaxed) == 0) return false;
+  const std::uint32_t start = give_cursor_.load(std::memory_order_relaxed);
+  for (std::uint32_t i = 0; i < kWindows; ++i) {
+    const std::uint32_t window = (start + i) % kWindows;
+    if ((known_[window / 64].load(std::memory_order_relaxed) >> (window % 64) & 1) == 0) continue;
+    Central& central = centrals_[window];
+    SpanList taken;
+    {
+      Guard<SpinLock> hold(central.lock);
+      while (taken.count() < kBatch && !central.empty.empty()) taken.push(central.empty.pop());
+    }
+    if (taken.empty()) continue;
+    empty_spans_.fetch_sub(taken.count(), std::memory_order_relaxed);
+    give_cursor_.store(window, std::memory_order_relaxed);
+    while (SpanRecord* span = taken.pop()) free_span(*span);
+    return true;
+  }
+  return false;
+}
+
 SpanRecord* SizeClass::make_span(Cache& cache, const Central& central, std::uint32_t window, std::size_t pages) {
-  const PageRun run = page_heap_.take(pages);
+  const PageRun run = take_pages(pages);
   if (run.count == 0) return nullptr;
   const std::uint32_t cells = window == kLarge ? 1 : central.cell_count;
-  SpanRecord* span = records_.make((cells + 63) / 64);
+  SpanRecord* span = records_.make(run.first, run.count, (cells + 63) / 64);
   span->base = heap_->base + run.first * kHeapPage;
   span->bytes = run.count * kHeapPage;
   span->window = window;
@@ -235,7 +304,7 @@ void* SizeClass::allocate_large(P& p, const TypeDesc* type, std::size_t bytes) {
   const std::size_t pages = (need + kHeapPage - 1) / kHeapPage;
   Central& central = centrals_[kLarge];
   Cache& cache = cache_of(p);
-  if (!sweep_done()) sweep(p, options_.sweep_ahead);
+  if (!sweep_done()) clock_refill_sweep(cache, [&] { sweep(p, options_.sweep_ahead); });
   SpanRecord* span = make_span(cache, central, kLarge, pages);
   if (span == nullptr && !sweep_done()) {
     while (sweep(p, 64)) {
@@ -256,6 +325,7 @@ void* SizeClass::allocate_large(P& p, const TypeDesc* type, std::size_t bytes) {
   {
     Guard<SpinLock> hold(central.lock);
     central.full.push(span);
+    known_[kLarge / 64].fetch_or(std::uint64_t{1} << (kLarge % 64), std::memory_order_relaxed);
   }
   p.cache.allocated_objects += 1;
   account(p, cache, span->bytes);
@@ -270,9 +340,8 @@ void* SizeClass::allocate_large(P& p, const TypeDesc* type, std::size_t bytes) {
 void SizeClass::return_cells(P& p, bool lose_black) {
   Cache& cache = cache_of(p);
   std::uint64_t bytes = 0;
-  for (std::uint32_t i = 0; i < kWindows; ++i) {
+  for_each_bit(cache.used, [&](std::uint32_t i) {
     SpanRecord* span = cache.span[i];
-    if (span == nullptr) continue;
     Window& window = p.cache.windows[i];
     if (window.free != 0) {
       const std::size_t word = (window.base - span->base) / window.stride / 64;
@@ -287,7 +356,8 @@ void SizeClass::return_cells(P& p, bool lose_black) {
     cache.span[i] = nullptr;
     Guard<SpinLock> hold(centrals_[i].lock);
     centrals_[i].holes.push(span);
-  }
+  });
+  for (std::uint64_t& word : cache.used) word = 0;
   p.cache.tiny = 0;  // its cell may be dead after this cycle, and nobody would know that it is still being filled
   p.cache.tiny_left = 0;
   p.cache.allocated_bytes -= bytes;
@@ -305,20 +375,22 @@ void SizeClass::begin_mark() {
 void SizeClass::begin_sweep() {
   for (P* p : ps_) return_cells(*p, GEARBOX_MUTANT(kSweepLosesBlack));
   std::uint64_t spans = 0;
-  for (Central& central : centrals_) {
+  for_each_bit(known_, [&](std::uint32_t i) {
+    Central& central = centrals_[i];
     GEARBOX_INVARIANT(Z4, central.unswept.empty(), "spans of the last sweep are left");
     central.unswept.append(central.holes);
     central.unswept.append(central.full);
+    central.unswept.append(central.empty);  // last: they are given back
     spans += central.unswept.count();
-  }
+  });
+  empty_spans_.store(0, std::memory_order_relaxed);
   unswept_.store(spans, std::memory_order_relaxed);  // the world's restart publishes it
   sweep_cursor_.store(0, std::memory_order_relaxed);
 }
 
-// The mark bitmap becomes the allocation bitmap. Returns how many cells live. By the one thread that took the span off
-// its list.
-std::uint32_t SizeClass::sweep_bitmap(Cache& cache, SpanRecord& span) {
-  std::uint32_t live = 0, dead = 0;
+// The mark bitmap becomes the allocation bitmap. By the one thread that took the span off its list.
+SizeClass::Swept SizeClass::sweep_bitmap(Cache& cache, SpanRecord& span) {
+  auto [live, dead] = Swept{};
   for (std::uint32_t w = 0; w < span.words; ++w) {
     const std::uint64_t allocated = span.alloc_bits[w].load(std::memory_order_relaxed);
     const std::uint64_t marked = span.mark_bits[w].load(std::memory_order_relaxed);
@@ -339,16 +411,26 @@ std::uint32_t SizeClass::sweep_bitmap(Cache& cache, SpanRecord& span) {
   add(cache.freed_objects, dead);
   add(cache.freed_bytes, dead * (span.cell_count == 1 ? span.bytes : std::uint64_t{span.cell_bytes}));
   add(cache.spans_swept, 1);
-  return live;
+  return {live, dead};
+}
+
+// The next span's record and bitmaps, while this one is being swept.
+void SizeClass::fetch(const SpanRecord* next) {
+  if (next == nullptr) return;
+  const auto* bytes = reinterpret_cast<const char*>(next);
+  for (std::size_t line = 0; line < sizeof(SpanRecord) + 64; line += 64) __builtin_prefetch(bytes + line, 1);
 }
 
 SpanRecord* SizeClass::pop_unswept() {
   for (;;) {
     std::uint32_t at = sweep_cursor_.load(std::memory_order_relaxed);
     if (at > kLarge) return nullptr;
-    {
+    if ((known_[at / 64].load(std::memory_order_relaxed) >> (at % 64) & 1) != 0) {
       Guard<SpinLock> hold(centrals_[at].lock);
-      if (SpanRecord* span = centrals_[at].unswept.pop()) return span;
+      if (SpanRecord* span = centrals_[at].unswept.pop()) {
+        fetch(centrals_[at].unswept.front());
+        return span;
+      }
     }
     sweep_cursor_.compare_exchange_strong(at, at + 1, std::memory_order_relaxed);
   }
@@ -359,18 +441,24 @@ bool SizeClass::sweep(P& p, std::size_t units) {
   for (; units > 0; --units) {
     SpanRecord* span = pop_unswept();
     if (span == nullptr) return false;
-    const std::uint32_t live = sweep_bitmap(cache, *span);
-    file_swept(*span, live);
+    file_swept(*span, sweep_bitmap(cache, *span));
     finish_span();
   }
   return true;
 }
 
-void SizeClass::file_swept(SpanRecord& span, std::uint32_t live) {
-  if (live == 0) return free_span(span);
+void SizeClass::file_swept(SpanRecord& span, Swept swept) {
   Central& central = centrals_[span.window];
+  if (swept.live == 0) {
+    // Without a dead cell it was empty before, and nobody wanted it for a cycle.
+    if (swept.dead == 0 || span.window == kLarge) return free_span(span);
+    empty_spans_.fetch_add(1, std::memory_order_relaxed);
+    Guard<SpinLock> hold(central.lock);
+    central.empty.push(&span);
+    return;
+  }
   Guard<SpinLock> hold(central.lock);
-  (live < span.cell_count ? central.holes : central.full).push(&span);
+  (swept.live < span.cell_count ? central.holes : central.full).push(&span);
 }
 
 void SizeClass::free_span(SpanRecord& span) {
@@ -382,8 +470,7 @@ void SizeClass::free_span(SpanRecord& span) {
   for (std::size_t page = first; page < first + pages; ++page)
     page_table_[page].store(nullptr, std::memory_order_relaxed);
   heap_->in_use_bytes.fetch_sub(span.bytes, std::memory_order_relaxed);
-  page_heap_.give(first, pages);
-  records_.recycle(&span);
+  page_heap_.give(first, pages);  // and with them the record's place
 }
 
 void SizeClass::finish_sweep() {

@@ -1,15 +1,17 @@
 // Span records: the allocator's own part of a Span, with its two bitmaps right behind it, and lists of them.
 //
 // A record and its bitmaps share neighbouring cache lines, so a marker that has read the span's layout has its bits
-// nearby. Records are carved from one reserved range, are never unmapped, and go back to a free list by number of
-// bitmap words: a stale Span* stays readable (interfaces/heap.h).
+// nearby. Records lie in one reserved range with a place for each page of the heap, and a span's record is at its first
+// page's: a span of n pages has n places, which is room for the bitmaps of its smallest cells. So records need no lock,
+// no free list, and cannot run out whatever sizes follow each other (SR1). They are never unmapped: a stale Span* stays
+// readable (interfaces/heap.h). It may read another span's bitmap there, which is why nobody keeps one over a sweep.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <new>
 
-#include "base/lock.h"
+#include "base/check.h"
 #include "base/os/memory.h"
 #include "base/result.h"
 #include "interfaces/heap.h"
@@ -58,52 +60,41 @@ class SpanList {
   std::size_t count_ = 0;
 };
 
-// Where records come from. Any thread.
+// Where records are. Any thread; whoever owns the pages owns their places.
 class SpanRecords {
  public:
-  static constexpr std::uint32_t kWordsPerPage = kHeapPage / kGranule / 64;
-  static constexpr std::uint32_t kMaxWords = 16 * kWordsPerPage;  // spans of small cells have up to 16 pages
+  static constexpr std::uint32_t kWordsPerPage = kHeapPage / kGranule / 64;  // of a bitmap
 
   Status start(std::size_t pages) {
-    bytes_ = pages * bytes_for(kWordsPerPage);
-    Result<void*> memory = os::reserve(bytes_, 0, os::kPageBytes);
+    pages_ = pages;
+    Result<void*> memory = os::reserve(bytes(), 0, os::kPageBytes);
     if (!memory) return memory.error();
     base_ = reinterpret_cast<std::uintptr_t>(*memory);
-    next_ = base_;
     return Ok{};
   }
   ~SpanRecords() {
-    if (base_ != 0) os::release(reinterpret_cast<void*>(base_), bytes_);
+    if (base_ != 0) os::release(reinterpret_cast<void*>(base_), bytes());
   }
-  // Bitmaps are clear, everything else is as the last owner left it. There are as many records as pages, so it never
-  // runs dry.
-  SpanRecord* make(std::uint32_t words) noexcept {
-    Guard<SpinLock> hold(lock_);
-    SpanRecord* record = free_[words].pop();
-    if (record == nullptr) {
-      record = new (reinterpret_cast<void*>(next_)) SpanRecord;
-      next_ += bytes_for(words);
-      record->words = words;
-      record->alloc_bits = reinterpret_cast<std::atomic<std::uint64_t>*>(record + 1);
-      record->mark_bits = record->alloc_bits + words;
-    }
+  // The record of a new span of `count` pages. Both bitmaps are clear.
+  SpanRecord* make(std::size_t first, std::size_t count, std::uint32_t words) noexcept {
+    GEARBOX_INVARIANT(SR1, first + count <= pages_ && words <= count * kWordsPerPage,
+                      "a span of {} cell words on pages {}+{} of {}", words, first, count, pages_);
+    auto* record = new (reinterpret_cast<void*>(base_ + first * kPlaceBytes)) SpanRecord;
+    record->words = words;
+    record->alloc_bits = reinterpret_cast<std::atomic<std::uint64_t>*>(record + 1);
+    record->mark_bits = record->alloc_bits + words;
     for (std::uint32_t w = 0; w < 2 * words; ++w) record->alloc_bits[w].store(0, std::memory_order_relaxed);
     return record;
   }
-  void recycle(SpanRecord* record) noexcept {
-    Guard<SpinLock> hold(lock_);
-    free_[record->words].push(record);
-  }
-  std::size_t used_bytes() const noexcept { return next_ - base_; }
+  static constexpr std::size_t kPlaceBytes =
+      (sizeof(SpanRecord) + 2 * kWordsPerPage * sizeof(std::uint64_t) + 63) / 64 * 64;
 
  private:
-  static constexpr std::size_t bytes_for(std::uint32_t words) noexcept {
-    return (sizeof(SpanRecord) + 2 * words * sizeof(std::uint64_t) + 63) / 64 * 64;
+  std::size_t bytes() const noexcept {
+    return (pages_ * kPlaceBytes + os::kPageBytes - 1) / os::kPageBytes * os::kPageBytes;
   }
-  SpinLock lock_;
-  SpanList free_[kMaxWords + 1];
-  std::uintptr_t base_ = 0, next_ = 0;
-  std::size_t bytes_ = 0;
+  std::uintptr_t base_ = 0;
+  std::size_t pages_ = 0;
 };
 
 }  // namespace gearbox::allocators::size_class_parts

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 
@@ -19,6 +20,18 @@ Result<Descriptor> open_file(const std::string& path, int flags) {
     if (fd >= 0) return Descriptor(fd);
     if (errno != EINTR) return os_error("opening " + path, errno);
   }
+}
+
+// A new name is on the disk only when its folder is. Returns 0 or the errno.
+int sync_folder_of(const std::string& path) {
+  const std::size_t slash = path.rfind('/');
+  const std::string folder = slash == std::string::npos ? "." : path.substr(0, std::max<std::size_t>(slash, 1));
+  const int fd = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return errno;
+  int error = ::fsync(fd) == 0 ? 0 : errno;
+  if (error == EINVAL) error = 0;  // a file system that has no such thing
+  ::close(fd);
+  return error;
 }
 
 }  // namespace
@@ -61,6 +74,7 @@ Status replace_file(const std::string& path, std::string_view text) {
   int error = write_all(file->fd(), text.data(), text.size());
   if (error == 0 && ::fsync(file->fd()) != 0) error = errno;
   if (error == 0 && ::rename(temporary.c_str(), path.c_str()) != 0) error = errno;
+  if (error == 0) error = sync_folder_of(path);
   if (error == 0) return Ok{};
   ::unlink(temporary.c_str());
   return os_error("writing " + path, error);
@@ -109,6 +123,7 @@ Status replace_link(const std::string& target, const std::string& path) {
   ::unlink(temporary.c_str());
   if (::symlink(target.c_str(), temporary.c_str()) != 0) return os_error("making the link " + temporary, errno);
   if (::rename(temporary.c_str(), path.c_str()) != 0) return os_error("renaming the link " + path, errno);
+  if (int error = sync_folder_of(path); error != 0) return os_error("syncing the folder of " + path, error);
   return Ok{};
 }
 

@@ -34,7 +34,7 @@ Result<Descriptor> open_for_appending(const std::string& path);  // created when
 // cut back to what it was, so that no half line stays. The Error carries the errno.
 Status append_line(const Descriptor& file, std::string_view line, const std::string& path);
 
-// Replaces the file by `text`: readers see the old or the new, whatever happens.
+// Replaces the file by `text`: readers see the old or the new, whatever happens. On the disk when it returns.
 Status replace_file(const std::string& path, std::string_view text);
 
 // Cuts the file to `bytes`.

@@ -1,7 +1,6 @@
 #include "base/os/memory.h"
 
 #include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -85,9 +84,10 @@ std::uint64_t resident_bytes() noexcept {
 }
 
 std::uint64_t peak_resident_bytes() noexcept {
-  rusage usage{};
-  ::getrusage(RUSAGE_SELF, &usage);
-  return static_cast<std::uint64_t>(usage.ru_maxrss) * 1024;
+  auto text = read_file("/proc/self/status");
+  if (!text) return 0;
+  const std::size_t at = text->find("VmHWM:");
+  return at == std::string::npos ? 0 : std::strtoull(text->c_str() + at + 6, nullptr, 10) * 1024;
 }
 
 }  // namespace gearbox::os

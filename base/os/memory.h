@@ -26,7 +26,8 @@ GuardKind best_guard() noexcept;
 
 // Gives the pages back to the kernel; they read as zero when touched again (MADV_DONTNEED).
 void discard(void* base, std::size_t bytes) noexcept;
-std::uint64_t resident_bytes() noexcept;       // of this process, now
-std::uint64_t peak_resident_bytes() noexcept;  // of this process, ever
+std::uint64_t resident_bytes() noexcept;  // of this process, now
+// Of this program, ever. Not getrusage: the kernel carries its ru_maxrss over from the process that started this one.
+std::uint64_t peak_resident_bytes() noexcept;
 
 }  // namespace gearbox::os

@@ -113,10 +113,10 @@ int set_linger_zero(int fd) noexcept {
   return status(::setsockopt(fd, SOL_SOCKET, SO_LINGER, &zero, sizeof(zero)));
 }
 int shut_down_writing(int fd) noexcept { return status(::shutdown(fd, SHUT_WR)); }
-bool is_socket(int fd) noexcept {
+int socket_type(int fd) noexcept {
   int type = 0;
   socklen_t bytes = sizeof(type);
-  return ::getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &bytes) == 0;
+  return ::getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &bytes) < 0 ? -errno : type;
 }
 int set_blocking(int fd, bool blocking) noexcept {
   int non_blocking = blocking ? 0 : 1;
@@ -161,8 +161,8 @@ void drain_eventfd(int fd) noexcept {
 }
 
 static_assert(sizeof(EpollEvent) == sizeof(epoll_event));
-static_assert(kEpollIn == EPOLLIN && kEpollOut == EPOLLOUT && kEpollError == EPOLLERR && kEpollHangUp == EPOLLHUP &&
-              kEpollPeerClosed == EPOLLRDHUP && kEpollEdge == EPOLLET);
+static_assert(kEpollIn == EPOLLIN && kEpollUrgent == EPOLLPRI && kEpollOut == EPOLLOUT && kEpollError == EPOLLERR &&
+              kEpollHangUp == EPOLLHUP && kEpollPeerClosed == EPOLLRDHUP && kEpollEdge == EPOLLET);
 
 int epoll_make() noexcept {
   const int fd = ::epoll_create1(EPOLL_CLOEXEC);

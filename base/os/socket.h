@@ -40,7 +40,7 @@ int remote_address(int fd, SocketAddress& out) noexcept;
 int set_no_delay(int fd) noexcept;
 int set_linger_zero(int fd) noexcept;  // close() sends a reset
 int shut_down_writing(int fd) noexcept;
-bool is_socket(int fd) noexcept;
+int socket_type(int fd) noexcept;  // SOCK_STREAM, SOCK_DGRAM, ...; -ENOTSOCK: something else
 int set_blocking(int fd, bool blocking) noexcept;
 
 // ---- one attempt each; never wait, not even on a blocking socket (`socket`: a pipe or eventfd is read and written
@@ -61,12 +61,12 @@ void signal_eventfd(int fd) noexcept;  // async-signal-safe
 void drain_eventfd(int fd) noexcept;   // REQUIRES: non-blocking
 
 // ---- epoll
-struct EpollEvent {
-  std::uint32_t events = 0;
-  std::uint64_t data = 0;
+struct EpollEvent {  // without initial values: arrays of it are filled by the kernel
+  std::uint32_t events;
+  std::uint64_t data;
 } __attribute__((packed));  // the kernel's layout on x86-64
-inline constexpr std::uint32_t kEpollIn = 0x001, kEpollOut = 0x004, kEpollError = 0x008, kEpollHangUp = 0x010,
-                               kEpollPeerClosed = 0x2000, kEpollEdge = 1u << 31;
+inline constexpr std::uint32_t kEpollIn = 0x001, kEpollUrgent = 0x002, kEpollOut = 0x004, kEpollError = 0x008,
+                               kEpollHangUp = 0x010, kEpollPeerClosed = 0x2000, kEpollEdge = 1u << 31;
 int epoll_make() noexcept;
 int epoll_add(int epoll, int fd, std::uint32_t events, std::uint64_t data) noexcept;
 int epoll_change(int epoll, int fd, std::uint32_t events, std::uint64_t data) noexcept;

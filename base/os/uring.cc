@@ -13,7 +13,7 @@ namespace {
 constexpr int kSetupCall = 425, kEnterCall = 426, kRegisterCall = 427;
 constexpr std::uint32_t kFeatureSingleMmap = 1u << 0, kFeatureNoDrop = 1u << 1, kFeatureExtArg = 1u << 8;
 constexpr std::uint32_t kEnterGetEvents = 1u << 0, kEnterExtArg = 1u << 3, kEnterRegisteredRing = 1u << 4;
-constexpr std::uint32_t kRegisterRingFds = 20, kUnregisterRingFds = 21;
+constexpr std::uint32_t kEnableRings = 12, kRegisterRingFds = 20, kUnregisterRingFds = 21;
 constexpr off_t kOffsetRings = 0, kOffsetSqes = 0x10000000;
 
 struct SqOffsets {
@@ -53,7 +53,7 @@ T* at(void* base, std::uint32_t offset) {
 
 Status Ring::set_up(std::uint32_t entries, std::uint32_t completion_entries, std::uint32_t flags) {
   Parameters p{};
-  p.flags = flags | uring::kSetupCqSize | uring::kSetupClamp;
+  p.flags = flags | uring::kSetupCqSize | uring::kSetupClamp | uring::kSetupDisabled;
   p.cq_entries = completion_entries;
   const int fd = static_cast<int>(::syscall(kSetupCall, entries, &p));
   if (fd < 0) return os_error("io_uring_setup", errno);
@@ -91,9 +91,15 @@ Status Ring::set_up(std::uint32_t entries, std::uint32_t completion_entries, std
   for (std::uint32_t i = 0; i < sq_entries_; ++i) array[i] = i;  // entry i is always at place i
   sq_tail_ = sq_ktail_->load(std::memory_order_relaxed);
   cq_head_local_ = cq_head_->load(std::memory_order_relaxed);
+  enter_fd_ = fd_;
+  return Ok{};
+}
+
+Status Ring::enable() {
+  // With SINGLE_ISSUER the thread that enables is the issuer.
+  if (::syscall(kRegisterCall, fd_, kEnableRings, nullptr, 0) < 0) return os_error("io_uring_register", errno);
   // Spares each enter the look-up of the descriptor. Only for this thread; kernels that refuse lose some tens of
   // nanoseconds.
-  enter_fd_ = fd_;
   ResourceUpdate update{~std::uint32_t{0}, 0, static_cast<std::uint64_t>(fd_)};
   if (::syscall(kRegisterCall, fd_, kRegisterRingFds, &update, 1) == 1) {
     enter_fd_ = static_cast<int>(update.offset);

@@ -1,7 +1,8 @@
 // io_uring without liburing: three system calls, two mappings, and the kernel's ABI as far as it is used here. The
 // system's headers are older than the kernels this runs on, so the numbers are our own.
 //
-// A Ring belongs to one thread: it alone takes submission entries, enters and reads completions.
+// A Ring belongs to one thread: it alone takes submission entries, enters and reads completions. Another may set it
+// up before, so that what can be refused is refused there.
 #pragma once
 
 #include <pthread.h>
@@ -46,9 +47,9 @@ enum Opcode : std::uint8_t {
   kSend = 26,
   kRecv = 27
 };
-inline constexpr std::uint32_t kSetupCqSize = 1u << 3, kSetupClamp = 1u << 4, kSetupSubmitAll = 1u << 7,
-                               kSetupCoopTaskrun = 1u << 8, kSetupTaskrunFlag = 1u << 9, kSetupSingleIssuer = 1u << 12,
-                               kSetupDeferTaskrun = 1u << 13;
+inline constexpr std::uint32_t kSetupCqSize = 1u << 3, kSetupClamp = 1u << 4, kSetupDisabled = 1u << 6,
+                               kSetupSubmitAll = 1u << 7, kSetupCoopTaskrun = 1u << 8, kSetupTaskrunFlag = 1u << 9,
+                               kSetupSingleIssuer = 1u << 12, kSetupDeferTaskrun = 1u << 13;
 inline constexpr std::uint32_t kSqCqOverflow = 1u << 1, kSqTaskrun = 1u << 2;
 inline constexpr std::uint16_t kPollFirst = 1u << 0;  // ioprio of send and recv: wait before the first attempt
 inline constexpr std::uint32_t kCqeSockNonEmpty = 1u << 2;
@@ -63,13 +64,17 @@ class Ring {
   Ring(const Ring&) = delete;
   Ring& operator=(const Ring&) = delete;
 
-  // On the thread that will own it. Error: io_uring_setup's or mmap's.
+  // Any thread. The ring does nothing before enable(). Error: io_uring_setup's or mmap's.
   Status set_up(std::uint32_t entries, std::uint32_t completion_entries, std::uint32_t flags);
+  // Once, on the thread that owns it from then on. Takes no descriptor and no memory: the Error is a kernel's, or a
+  // container's, that forbids io_uring_register.
+  Status enable();
   bool is_set_up() const noexcept { return fd_ >= 0; }
 
+  bool full() const noexcept { return sq_tail_ - sq_head_->load(std::memory_order_acquire) >= sq_entries_; }
   // A zeroed entry, to be filled in before the next call here; null when the queue is full: enter() first.
   UringSqe* next_sqe() noexcept {
-    if (sq_tail_ - sq_head_->load(std::memory_order_acquire) >= sq_entries_) return nullptr;
+    if (full()) return nullptr;
     UringSqe* sqe = &sqes_[sq_tail_ & sq_mask_];
     ++sq_tail_;
     *sqe = {};

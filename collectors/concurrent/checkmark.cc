@@ -26,8 +26,10 @@ void Checkmark::run(World& world) {
     if (g != nullptr && g->status.load(std::memory_order_acquire) != GStatus::kDead)
       world.visit_stack(g, look, &context);
   }
-  context.exact = true;
-  for (std::size_t job = 0; job < world.root_jobs(); ++job) world.visit_roots(job, look, &context);
+  for (std::size_t job = 0; job < world.root_jobs(); ++job) {
+    context.exact = world.root_job_is_exact(job);
+    world.visit_roots(job, look, &context);
+  }
   while (!work_.empty()) {
     const Object object = work_.back();
     work_.pop_back();

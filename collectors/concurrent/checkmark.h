@@ -2,9 +2,10 @@
 // and die at the first object that the mark has missed. For tests and for `checkmark=on`; the pause is as long as a
 // full trace.
 //
-// Heap slots and Roots are exact, and must lead to marked objects only. A goroutine's stack is not: a dead word that
-// was below the stack pointer when the stack was scanned may lie in a frame now and point to garbage. So a stack word
-// that leads to an unmarked object proves nothing and is passed over.
+// Heap slots and Roots are exact, and must lead to marked objects only. Other places are not. A goroutine's stack: a
+// dead word that was below the stack pointer when the stack was scanned may lie in a frame now and point to garbage. A
+// channel's buffer, a closure: a number in it may look like the address of a dead object. A word there that leads to an
+// unmarked object proves nothing and is passed over.
 #pragma once
 
 #include <cstdint>

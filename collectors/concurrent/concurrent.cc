@@ -7,15 +7,23 @@
 //             was reachable at that moment, its insertion half covers what a black stack or a Root gets to see later.
 //             New objects are born black. When nothing is grey any more, a second pause makes sure and the sweep
 //             begins.
-// Structure.  The coordinator, a system goroutine, runs the cycle from end to end; helpers, one a P, mark along. Marker
-//             (marker.h) is the inner loop, GreyPool (grey.h) holds grey objects between two pieces of work, Pacer
-//             (pacer.h) says when to begin and what assists owe, Checkmark verifies.
+// Structure.  The coordinator, a system goroutine, begins each cycle and sweeps behind it; helpers mark along. Whoever
+//             finds that marking has run dry, a worker or a goroutine that assists, runs the second pause: a
+//             coordinator that waits for a CPU holds nothing up. Marker (marker.h) is the inner loop, GreyPool (grey.h)
+//             holds grey objects between two pieces of work, Pacer (pacer.h) says when to begin and what assists owe,
+//             Checkmark verifies.
 // Invariants. C1  No stack is scanned before every P has seen the barrier up.
 //             C2  Grey objects are in the pool, in a Marker, or in a P's write buffer; nowhere else. No Marker outlives
 //                 a safepoint.
 //             C3  A cycle begins only when the last one's sweep is done.
 //             C4  Marking ends in a pause in which the pool is empty, all roots are taken, and all write buffers have
 //                 been flushed.
+//             C5  One at a time tries the second pause (ending_), and it is the pause that decides: inside, phase and
+//                 pool are looked at again, so that a late try does no harm.
+// Shares.     Workers may use utilisation_pct of all Ps' time. Below that they do not give way, since a yield costs them
+//             a turn of everybody else; above it they go on only while no goroutine waits for a CPU. What marking takes
+//             beyond that is done by assists, in proportion to what each goroutine allocates. A debt that cannot be
+//             paid, because all that is left is in other hands, stays; past the goal, its goroutine waits.
 // Threads.    on_refill, collect: any goroutine, may park. flush_write_buffer, shade_words, scan_before_run: any M with
 //             a P, no parking. lock_ guards who waits and which cycle is wanted; it is never held together with another
 //             lock but World's own.
@@ -26,9 +34,10 @@
 //             the buffers still held, up to a limit, and gives up if there is more; that is one protocol fewer. The
 //             starter running the first pause itself: two starters would race. Leaving grey objects in the P between
 //             pieces of work: the end of marking would have to visit every P to know.
-// Cost.       Pauses: O(Ps) plus the runtime's arming of its goroutines, plus at most pause_work_kib of marking.
-//             Nothing in them grows with the heap.
-// Weak spot.  Two processors: workers take theirs from the mutators, and a starved coordinator ends a cycle late.
+// Cost.       Pauses: O(Ps), plus at most pause_work_kib of marking. Nothing in them grows with the heap or with the
+//             number of goroutines.
+// Weak spot.  Two processors: workers take theirs from the mutators, and a cycle begins late when the coordinator waits
+//             behind goroutines that do not allocate.
 #include <utility>
 
 #include "base/check.h"
@@ -75,12 +84,13 @@ void Concurrent::assist(P& p) {
   if (account.cycle != cycle) {
     account.cycle = cycle;
     account.debt_bytes = 0;
+    account.pays_from_bytes = kAssistChunkBytes;
   } else if (allocated > account.seen_allocated) {
     account.debt_bytes += static_cast<double>(allocated - account.seen_allocated) * pacer_.work_per_byte();
   }
   account.seen_allocated = allocated;
-  if (account.debt_bytes < kAssistChunkBytes) return;
-  // What workers have marked beyond need pays first.
+  if (account.debt_bytes < account.pays_from_bytes) return;
+  // What workers have done beyond need pays first.
   std::int64_t credit = credit_bytes_.load(std::memory_order_relaxed);
   while (credit > 0) {
     const std::int64_t used = std::min(credit, static_cast<std::int64_t>(account.debt_bytes));
@@ -88,47 +98,67 @@ void Concurrent::assist(P& p) {
     account.debt_bytes -= static_cast<double>(used);
     break;
   }
+  account.pays_from_bytes = kAssistChunkBytes;
   if (account.debt_bytes < kAssistChunkBytes) return;
   const std::int64_t began = os::monotonic_ns();
-  std::uint64_t marked = 0;
-  const bool more = work_slice(static_cast<std::uint64_t>(account.debt_bytes), assist_bytes_, marked);
-  account.debt_bytes -= static_cast<double>(marked);
+  bool more = true;
+  while (more && account.debt_bytes > 0 && p.attention.load(std::memory_order_relaxed) == 0) {
+    std::uint64_t done = 0;
+    more = work_slice(std::min(static_cast<std::uint64_t>(account.debt_bytes), kSliceBytes), assist_bytes_, done);
+    account.debt_bytes -= static_cast<double>(done);
+  }
   assists_.fetch_add(1, std::memory_order_relaxed);
   cpu_ns_.fetch_add(os::monotonic_ns() - began, std::memory_order_relaxed);
-  if (!more) {
+  if (more) return;
+  if (run_dry()) {
     account.debt_bytes = 0;
-    world_.yield();  // nothing left to mark: let the coordinator see that
+    try_end_mark();
+    return;
   }
+  // What is left is in other hands.
+  account.pays_from_bytes = account.debt_bytes + kAssistChunkBytes;
+  if (heap_->live_bytes.load(std::memory_order_relaxed) >= pacer_.goal())
+    world_.sleep_ns(kOutOfSightNs);
+  else
+    world_.yield();
 }
 
 void Concurrent::flush_write_buffer(P& p) {
   WriteBuffer& buffer = p.write_buffer;
-  if (p.marking) {
-    Marker marker(marking_, Piece::kShort);
-    for (std::uint32_t i = 0; i < buffer.count; ++i) marker.grey_word(buffer.entries[i]);
+  if (p.marking && buffer.count != 0) {
+    const std::int64_t began = os::monotonic_ns();
+    {
+      Marker marker(marking_, Piece::kShort);
+      for (std::uint32_t i = 0; i < buffer.count; ++i) marker.grey_word(buffer.entries[i]);
+    }
+    cpu_ns_.fetch_add(os::monotonic_ns() - began, std::memory_order_relaxed);
   }
   buffer.count = 0;
 }
 
 void Concurrent::scan_before_run(G* g) {
-  if (g->scan.load(std::memory_order_acquire) == ScanState::kScanned) return;  // partner: scan_g()
+  const std::uint32_t scanned = scan_word(scan_epoch_, ScanState::kScanned);
+  if (g->scan.load(std::memory_order_acquire) == scanned) return;  // partner: scan_g()
+  const std::int64_t began = os::monotonic_ns();
   {
     Marker marker(marking_, Piece::kShort);
     scan_g(marker, g);
   }
-  while (g->scan.load(std::memory_order_acquire) != ScanState::kScanned)
-    os::yield_thread();  // a worker has it; partner: scan_g()
+  while (g->scan.load(std::memory_order_acquire) != scanned) os::yield_thread();  // a worker has it; partner: scan_g()
   scanned_before_run_.fetch_add(1, std::memory_order_relaxed);
+  cpu_ns_.fetch_add(os::monotonic_ns() - began, std::memory_order_relaxed);
 }
 
 // Scans g's stack if nobody else does. g's context is saved, and g is not run before it is kScanned.
 void Concurrent::scan_g(Marker& marker, G* g) {
-  ScanState unscanned = ScanState::kUnscanned;
-  if (!g->scan.compare_exchange_strong(unscanned, ScanState::kScanning, std::memory_order_acquire))
-    return;  // partner: the release below
+  const std::uint32_t scanning = scan_word(scan_epoch_, ScanState::kScanning);
+  const std::uint32_t scanned = scan_word(scan_epoch_, ScanState::kScanned);
+  std::uint32_t word = g->scan.load(std::memory_order_relaxed);
+  if (word == scanning || word == scanned) return;
+  // partner: the release below. A G that died and was born again since the load is kScanned, and this fails.
+  if (!g->scan.compare_exchange_strong(word, scanning, std::memory_order_acquire)) return;
   world_.visit_stack(g, Marker::look_at_words, &marker);
-  g->scan.store(ScanState::kScanned,
-                std::memory_order_release);  // partner: scan_before_run(), of the M that will run it
+  g->scan.store(scanned, std::memory_order_release);  // partner: scan_before_run(), of the M that will run it
 }
 
 // ---- asking for cycles, waiting for them
@@ -188,6 +218,20 @@ void Concurrent::wake_waiters() {
   for (G* g : due) world_.ready(g);
 }
 
+// Each worker that sees work in the pool wakes one more, so that many are awake soon, and none for nothing.
+void Concurrent::wake_one_helper() {
+  if (world_.idle_p_count() == 0 && over_share_ns() > 0) return;
+  G* helper = nullptr;
+  {
+    Guard<SpinLock> hold(lock_);
+    if (!parked_helpers_.empty()) {
+      helper = parked_helpers_.back();
+      parked_helpers_.pop_back();
+    }
+  }
+  if (helper != nullptr) world_.ready(helper);
+}
+
 void Concurrent::wake_helpers() {
   std::vector<G*> helpers;
   {
@@ -218,21 +262,14 @@ void Concurrent::coordinate() {
 
 void Concurrent::run_cycle() {
   begin_cycle();
-  wake_helpers();
-  for (;;) {
-    const std::int64_t began = os::monotonic_ns();
-    std::uint64_t marked = 0;
-    const bool more = work_slice(kSliceBytes, worker_bytes_, marked);
-    credit_bytes_.fetch_add(static_cast<std::int64_t>(marked), std::memory_order_relaxed);
-    const std::int64_t worked = os::monotonic_ns() - began;
-    cpu_ns_.fetch_add(worked, std::memory_order_relaxed);
-    if (!more && run_dry()) {
-      if (end_cycle()) break;
-      restarts_.fetch_add(1, std::memory_order_relaxed);
-      continue;
-    }
-    if (marking_.pool.chunks() > 1) wake_helpers();
-    keep_to_share(worked);
+  std::uint32_t slices = 0;
+  while (marking_now()) {
+    if (worker_slice())
+      keep_to_share(slices);
+    else if (run_dry())
+      try_end_mark();
+    else
+      world_.sleep_ns(kOutOfSightNs);  // whoever holds the rest gives half of it to the pool, or ends the mark itself
   }
   sweep_all(true);
   {
@@ -240,6 +277,7 @@ void Concurrent::run_cycle() {
     completed_ = started_;
   }
   wake_waiters();
+  give_memory_back();
 }
 
 void Concurrent::help() {
@@ -251,53 +289,81 @@ void Concurrent::help() {
     }
     parked_helpers_.push_back(current_g());
     world_.park_and_unlock(lock_, "nothing to mark");
-    bool more = true;
-    while (more && heap_->phase.load(std::memory_order_relaxed) == GcPhase::kMark) {
-      const std::int64_t began = os::monotonic_ns();
-      std::uint64_t marked = 0;
-      more = work_slice(kSliceBytes, worker_bytes_, marked);
-      credit_bytes_.fetch_add(static_cast<std::int64_t>(marked), std::memory_order_relaxed);
-      const std::int64_t worked = os::monotonic_ns() - began;
-      cpu_ns_.fetch_add(worked, std::memory_order_relaxed);
-      keep_to_share(worked);
+    std::uint32_t slices = 0;
+    while (marking_now()) {
+      keep_to_share(slices);
+      if (worker_slice()) continue;
+      if (!run_dry()) break;
+      try_end_mark();
     }
   }
 }
 
-// Lets others run; and sleeps if workers have had more than their share while somebody wants to run. At a safepoint
-// afterwards.
-void Concurrent::keep_to_share(std::int64_t worked_ns) {
-  const std::int64_t used = share_used_ns_.fetch_add(worked_ns, std::memory_order_relaxed) + worked_ns;
-  if (options_.idle_marking && world_.idle_p_count() > 0) return world_.yield();
+// The second pause, if nobody else is trying (C5). On a goroutine, at a safepoint afterwards.
+void Concurrent::try_end_mark() {
+  if (ending_.exchange(true, std::memory_order_acquire)) return world_.yield();
+  if (marking_now() && !end_cycle()) restarts_.fetch_add(1, std::memory_order_relaxed);
+  ending_.store(false, std::memory_order_release);
+}
+
+// How much longer workers must rest before they have had no more than their share of this mark; negative while below.
+std::int64_t Concurrent::over_share_ns() const {
   const double rate = static_cast<double>(options_.utilisation_pct) / 100 * static_cast<double>(world_.p_count());
-  const double earned = static_cast<double>(os::monotonic_ns() - mark_began_ns_) * rate;
-  const double over = (static_cast<double>(used) - earned) / rate;
-  constexpr double kWorthIt = 50e3, kLongest = 1e6;
-  if (over < kWorthIt) return world_.yield();
-  world_.sleep_ns(static_cast<std::int64_t>(std::min(over, kLongest)));
+  const auto used = static_cast<double>(share_used_ns_.load(std::memory_order_relaxed));
+  return static_cast<std::int64_t>(used / rate) - (os::monotonic_ns() - mark_began_ns_.load(std::memory_order_relaxed));
+}
+
+// Between two slices of a worker: see "Shares". At a safepoint afterwards.
+void Concurrent::keep_to_share(std::uint32_t& slices) {
+  constexpr std::int64_t kWorthIt = 50'000, kLongest = 1'000'000;
+  constexpr std::uint32_t kLookAround = 4;  // slices on an idle P between two yields, for its timers and its poller
+  ++slices;
+  const bool asked = current_p()->attention.load(std::memory_order_relaxed) != 0;
+  const bool others = world_.has_runnable();
+  const bool over = over_share_ns() >= kWorthIt;
+  if (over && (others || !options_.idle_marking)) {
+    world_.yield();  // behind all that are runnable
+    if (options_.idle_marking && !world_.has_runnable()) return;
+    const std::int64_t rest = over_share_ns();
+    if (rest >= kWorthIt) world_.sleep_ns(std::min(rest, kLongest));
+  } else if (asked || (!others && slices % kLookAround == 0)) {
+    world_.yield();
+  }
+}
+
+bool Concurrent::worker_slice() {
+  const std::int64_t began = os::monotonic_ns();
+  std::uint64_t done = 0;
+  const bool more = work_slice(kSliceBytes, worker_bytes_, done);
+  credit_bytes_.fetch_add(static_cast<std::int64_t>(done), std::memory_order_relaxed);
+  const std::int64_t worked = os::monotonic_ns() - began;
+  cpu_ns_.fetch_add(worked, std::memory_order_relaxed);
+  share_used_ns_.fetch_add(worked, std::memory_order_relaxed);
+  if (more && marking_.pool.chunks() != 0) wake_one_helper();
+  return more;
 }
 
 // One piece of marking; no safepoint inside. False when nothing was left to do.
-bool Concurrent::work_slice(std::uint64_t bytes, std::atomic<std::uint64_t>& counter, std::uint64_t& marked) {
+bool Concurrent::work_slice(std::uint64_t work, std::atomic<std::uint64_t>& counter, std::uint64_t& done) {
   const P& p = *current_p();
   Marker marker(marking_);
   // The phase may have ended between the caller's look at it and here, in a park; not from here on.
-  if (heap_->phase.load(std::memory_order_relaxed) != GcPhase::kMark) return false;
+  if (!marking_now()) return false;
   bool more = true;
   while (more) {
-    more = marker.drain(p, bytes - std::min(bytes, marker.marked_bytes()));
+    more = marker.drain(&p, work - std::min(work, marker.work_bytes()));
     if (more) break;
     more = take_root_job(marker);
-    if (more && (marker.marked_bytes() >= bytes || p.attention.load(std::memory_order_relaxed) != 0)) break;
+    if (more && (marker.work_bytes() >= work || p.attention.load(std::memory_order_relaxed) != 0)) break;
   }
-  marked = marker.marked_bytes();
-  counter.fetch_add(marked, std::memory_order_relaxed);
+  done = marker.work_bytes();
+  counter.fetch_add(done, std::memory_order_relaxed);
   return more;
 }
 
 bool Concurrent::take_root_job(Marker& marker) {
   if (next_job_.load(std::memory_order_relaxed) >= jobs_) return false;
-  const std::size_t job = next_job_.fetch_add(1, std::memory_order_relaxed);
+  const std::size_t job = next_job_.fetch_add(1, std::memory_order_acq_rel);  // partner: run_dry()
   if (job >= jobs_) return false;
   if (job < world_jobs_) {
     world_.visit_roots(job, Marker::look_at_words, &marker);
@@ -317,11 +383,17 @@ bool Concurrent::take_root_job(Marker& marker) {
         },
         &context);
   } else {
-    const std::size_t first = (job - world_jobs_ - 1) * kSlotsAJob;
-    for (std::size_t slot = first; slot < std::min(first + kSlotsAJob, slots_); ++slot) {
-      G* g = world_.g_at(slot);
-      if (g != nullptr && g->status.load(std::memory_order_acquire) != GStatus::kDead) scan_g(marker, g);
-    }
+    struct Context {
+      Concurrent& self;
+      Marker& marker;
+    } context{*this, marker};
+    world_.visit_gs(
+        job - world_jobs_ - 1,
+        [](void* c, G* g) {
+          auto& [self, marker] = *static_cast<Context*>(c);
+          self.scan_g(marker, g);
+        },
+        &context);
   }
   return true;
 }

@@ -35,8 +35,8 @@ class GreyPool {
     for (Chunk* list : {full_, spare_})
       while (list != nullptr) delete std::exchange(list, list->next);
   }
-  // A hint without the lock; exact while the world is stopped.
-  std::size_t chunks() const noexcept { return chunks_.load(std::memory_order_relaxed); }
+  // Without the lock, so it may be over when it is used; exact while the world is stopped.
+  std::size_t chunks() const noexcept { return chunks_.load(std::memory_order_acquire); }  // partner: count()
 
   Chunk* spare() {
     {
@@ -71,7 +71,7 @@ class GreyPool {
     Chunk* chunk = full_;
     if (chunk != nullptr) {
       full_ = chunk->next;
-      chunks_.store(chunks() - 1, std::memory_order_relaxed);
+      count(chunks() - 1);
     }
     return chunk;
   }
@@ -86,8 +86,10 @@ class GreyPool {
   void link(Chunk* chunk) noexcept {
     chunk->next = full_;
     full_ = chunk;
-    chunks_.store(chunks() + 1, std::memory_order_relaxed);
+    count(chunks() + 1);
   }
+  // Release: whoever sees that the last chunk is gone sees the Marker that took it (Marking::run_dry).
+  void count(std::size_t chunks) noexcept { chunks_.store(chunks, std::memory_order_release); }
   SpinLock lock_;
   Chunk* full_ = nullptr;
   Chunk* spare_ = nullptr;

@@ -16,8 +16,9 @@
 
 namespace gearbox::collectors::concurrent_parts {
 
-inline constexpr std::size_t kArrayPieceBytes = 64
-                                                << 10;  // of an array, scanned at once; the rest goes back as one entry
+// Of an array, scanned at once; the rest goes back as one entry, so that a budget holds in the middle of it and others
+// can take that part.
+inline constexpr std::size_t kArrayPieceBytes = 4 << 10;
 inline constexpr std::size_t kRing = 16;
 
 // What all markers of a cycle share.
@@ -25,8 +26,18 @@ struct Marking {
   Heap* heap = nullptr;
   GreyPool pool;
   std::size_t prefetch = 8;
-  std::atomic<std::uint32_t> active{0};
-  std::atomic<std::uint64_t> marked_bytes{0}, marked_objects{0};  // this cycle
+  // Low half: Markers at work. High half: how many there ever were, so that two equal readings with nobody at work prove
+  // that nobody was in between (run_dry()). Short pieces are not counted.
+  std::atomic<std::uint64_t> active{0};
+  static constexpr std::uint64_t kBorn = std::uint64_t{1} << 32, kAliveMask = kBorn - 1;
+  std::atomic<std::uint64_t> marked_bytes{0}, marked_objects{0}, work_bytes{0};  // this cycle
+
+  // True if, at one moment during the call, nothing was grey but in write buffers and short pieces. Any thread.
+  bool run_dry() const noexcept {
+    const std::uint64_t before = active.load(std::memory_order_acquire);  // partner: ~Marker()
+    return (before & kAliveMask) == 0 && pool.chunks() == 0 &&
+           active.load(std::memory_order_acquire) == before;  // partner: Marker(), ahead of any take()
+  }
 };
 
 // A short piece (a write buffer, a few words, a stack) takes nothing from the pool and is not counted. Mutators that
@@ -38,7 +49,7 @@ class Marker {
  public:
   explicit Marker(Marking& marking, Piece piece = Piece::kWork) noexcept
       : marking_(marking), counted_(piece == Piece::kWork) {
-    if (counted_) marking_.active.fetch_add(1, std::memory_order_acq_rel);  // partner: run_dry()
+    if (counted_) marking_.active.fetch_add(Marking::kBorn + 1, std::memory_order_acq_rel);  // partner: run_dry()
   }
   ~Marker() {
     if (chunk_ != nullptr) {
@@ -49,6 +60,8 @@ class Marker {
       marking_.marked_bytes.fetch_add(marked_bytes_, std::memory_order_relaxed);
       marking_.marked_objects.fetch_add(marked_objects_, std::memory_order_relaxed);
     }
+    if (const std::uint64_t work = work_bytes(); work != 0)
+      marking_.work_bytes.fetch_add(work, std::memory_order_relaxed);
     if (counted_) marking_.active.fetch_sub(1, std::memory_order_acq_rel);  // after the rest was put
   }
   Marker(const Marker&) = delete;
@@ -74,10 +87,12 @@ class Marker {
     }
   }
 
-  // Scans until nothing is left here or in the pool (false), or `bytes` more were marked or p is wanted elsewhere
-  // (true). HOT.
-  bool drain(const P& p, std::uint64_t bytes);
-  std::uint64_t marked_bytes() const noexcept { return marked_bytes_; }
+  // Scans until nothing is left here or in the pool (false), or `work` more was done or p is wanted elsewhere (true). p
+  // may be null, then only the budget counts. HOT.
+  bool drain(const P* p, std::uint64_t work);
+  // What budgets, debts and shares are measured in: bytes of objects marked, and of slots looked at, since a slot costs
+  // its time whether or not what it refers to was marked already.
+  std::uint64_t work_bytes() const noexcept { return marked_bytes_ + slots_ * sizeof(std::uintptr_t); }
   bool empty() const noexcept { return chunk_ == nullptr || chunk_->count == 0; }
 
  private:
@@ -109,20 +124,23 @@ class Marker {
   }
   void share();
   void scan(Grey grey);
+  void fetch_referent(std::uintptr_t slot) const;
+  static constexpr std::size_t kAheadBytes = 64;  // in an array, of slots
 
   Marking& marking_;
   const bool counted_;
   Chunk* chunk_ = nullptr;
-  std::uint64_t marked_bytes_ = 0, marked_objects_ = 0;
+  std::uint64_t marked_bytes_ = 0, marked_objects_ = 0, slots_ = 0;
 };
 
-inline bool Marker::drain(const P& p, std::uint64_t bytes) {
-  constexpr std::uint32_t kLookUp = 64;  // scans between two looks at the budget and at the P: some microseconds
-  const std::uint64_t until = bytes > ~std::uint64_t{0} - marked_bytes_ ? ~std::uint64_t{0} : marked_bytes_ + bytes;
+inline bool Marker::drain(const P* p, std::uint64_t work) {
+  // Slots and objects between two looks at the budget and at the P: some microseconds, were all of them cache misses.
+  constexpr std::uint64_t kLookUp = 128;
+  const std::uint64_t until = work > ~std::uint64_t{0} - work_bytes() ? ~std::uint64_t{0} : work_bytes() + work;
   std::array<Grey, kRing> ring;  // objects whose first line is on its way
   const std::size_t depth = marking_.prefetch;
   std::size_t head = 0, count = 0;
-  for (std::uint32_t scans = 1;; ++scans) {
+  for (std::uint64_t look = slots_ + kLookUp;;) {
     Grey next;
     while (count < depth && pop(next)) {
       __builtin_prefetch(reinterpret_cast<const void*>(next.at & ~std::uintptr_t{1}));
@@ -135,8 +153,9 @@ inline bool Marker::drain(const P& p, std::uint64_t bytes) {
       return false;
     }
     scan(next);
-    if (scans % kLookUp == 0) {
-      if (marked_bytes_ >= until || p.attention.load(std::memory_order_relaxed) != 0) {
+    if (slots_ >= look) [[unlikely]] {
+      look = slots_ + kLookUp;
+      if (work_bytes() >= until || (p != nullptr && p->attention.load(std::memory_order_relaxed) != 0)) {
         while (count > 0) push(ring[(head + --count) % kRing]);
         return true;
       }
@@ -145,14 +164,17 @@ inline bool Marker::drain(const P& p, std::uint64_t bytes) {
   }
 }
 
-// Half of a chunk for whoever is waiting for work.
+// The older half for whoever is, or comes, looking for work: the oldest entries are nearest to the roots and stand for
+// the most, while the newest are about to be fetched. Whether somebody is looking is not asked: one chunk in the pool
+// is enough, and if nobody takes it, this marker does, after all that is newer.
 inline void Marker::share() {
-  constexpr std::uint32_t kWorthIt = 32;
+  constexpr std::uint32_t kWorthIt = 4;
   if (chunk_ == nullptr || chunk_->count < kWorthIt) return;
   Chunk* half = marking_.pool.spare();
   half->count = chunk_->count / 2;
   chunk_->count -= half->count;
-  std::memcpy(half->entries, chunk_->entries + chunk_->count, half->count * sizeof(Grey));
+  std::memcpy(half->entries, chunk_->entries, half->count * sizeof(Grey));
+  std::memmove(chunk_->entries, chunk_->entries + half->count, chunk_->count * sizeof(Grey));
   marking_.pool.put(half);
 }
 
@@ -166,15 +188,42 @@ inline void Marker::scan(Grey grey) {
   };
   if ((grey.at & 1) == 0) {
     for (std::uint32_t i = 0; i < type.ref_count; ++i) look(grey.at + type.ref_offsets[i]);
+    slots_ += type.ref_count + 1;
     return;
   }
   std::uintptr_t row = grey.at - 1;
   const Object object = find_object(*marking_.heap, row);
   const std::uintptr_t end = object.payload + object.payload_bytes;
-  const std::uintptr_t stop = std::min<std::uintptr_t>(end, row + kArrayPieceBytes);
-  for (; row + type.bytes <= end && row < stop; row += type.bytes)
-    for (std::uint32_t i = 0; i < type.ref_count; ++i) look(row + type.ref_offsets[i]);
-  if (row + type.bytes <= end) push({row | 1, grey.type});
+  const std::size_t rows = std::max<std::size_t>(kArrayPieceBytes / type.bytes, 1);
+  const std::uintptr_t stop = std::min(end, row + rows * type.bytes);
+  // First, so that it lies below what this piece refers to: the stack grows by a piece, not by the array.
+  if (stop + type.bytes <= end) push({stop | 1, grey.type});
+  slots_ += rows * type.ref_count + 1;
+  // Marking drains the processor's pipeline at each object that is new, so it does not look ahead by itself.
+  const std::size_t ahead = (kAheadBytes + type.bytes - 1) / type.bytes * type.bytes;
+  for (; row + type.bytes <= stop; row += type.bytes) {
+    for (std::uint32_t i = 0; i < type.ref_count; ++i) {
+      const std::uintptr_t slot = row + type.ref_offsets[i];
+      if (slot + ahead < stop) fetch_referent(slot + ahead);
+      look(slot);
+    }
+  }
+}
+
+// Prefetches the record and the bitmaps of what a slot refers to.
+inline void Marker::fetch_referent(std::uintptr_t slot) const {
+  const Heap& heap = *marking_.heap;
+  const std::uintptr_t word =
+      reinterpret_cast<const std::atomic<std::uintptr_t>*>(slot)->load(std::memory_order_relaxed);
+  if (!heap.contains(word)) return;
+  if (heap.find != FindKind::kSpans) {
+    __builtin_prefetch(&heap.mark_bits[(word - heap.base) / kGranule / 64], 1);
+    return;
+  }
+  const auto* record =
+      reinterpret_cast<const char*>(heap.pages[(word - heap.base) / kHeapPage].load(std::memory_order_relaxed));
+  __builtin_prefetch(record);
+  __builtin_prefetch(record + 64, 1);  // bitmaps follow the record
 }
 
 }  // namespace gearbox::collectors::concurrent_parts

@@ -1,4 +1,6 @@
 // The two pauses of a cycle, and the sweep behind the second.
+#include <algorithm>
+
 #include "base/check.h"
 #include "base/os/clock.h"
 #include "collectors/concurrent/checkmark.h"
@@ -9,9 +11,13 @@
 namespace gearbox::collectors::concurrent_parts {
 
 void Concurrent::begin_cycle() {
-  sweep_all(true);  // C3; nothing to do unless an allocator was asked from outside
+  sweep_all(false);  // C3; nothing to do unless an allocator was asked from outside
+  const auto busy = static_cast<std::int64_t>(world_.p_count() - world_.idle_p_count());  // about to stand still
   const std::int64_t to_stop = world_.stop_the_world("mark begins");
   const std::int64_t stopped = os::monotonic_ns();
+#if defined(GEARBOX_CHECKED)
+  allocator_->check();  // of the last cycle's sweep, which ended while the world ran
+#endif
   {
     Guard<SpinLock> hold(lock_);
     ++started_;
@@ -22,11 +28,12 @@ void Concurrent::begin_cycle() {
   pacer_.before_mark(live_at_begin_);
   marking_.marked_bytes.store(0, std::memory_order_relaxed);
   marking_.marked_objects.store(0, std::memory_order_relaxed);
+  marking_.work_bytes.store(0, std::memory_order_relaxed);
   credit_bytes_.store(0, std::memory_order_relaxed);
   share_used_ns_.store(0, std::memory_order_relaxed);
   world_jobs_ = world_.root_jobs();
-  slots_ = world_.g_slots();  // goroutines made from here on are born scanned
-  jobs_ = world_jobs_ + 1 + (slots_ + kSlotsAJob - 1) / kSlotsAJob;
+  // Goroutines made from here on are born scanned.
+  jobs_ = world_jobs_ + 1 + (world_.g_slots() + kSlotsAGroup - 1) / kSlotsAGroup;
   next_job_.store(0, std::memory_order_relaxed);
   for (PId i = 0; i < world_.p_count(); ++i) {
     P& p = world_.p(i);
@@ -36,7 +43,7 @@ void Concurrent::begin_cycle() {
   }
   heap_->phase.store(GcPhase::kMark, std::memory_order_release);
   world_.set_marking(true);
-  world_.arm_stack_scan();  // C1: every P is stopped, and will see both flags
+  scan_epoch_ = world_.arm_stack_scan();  // C1: every P is stopped, and will see both flags
   // The one goroutine that will run on without passing scan_before_run is this one.
   struct Context {
     Concurrent* self;
@@ -49,16 +56,17 @@ void Concurrent::begin_cycle() {
         self->scan_g(marker, g);
       },
       &context);
-  mark_began_ns_ = os::monotonic_ns();
+  mark_began_ns_.store(os::monotonic_ns(), std::memory_order_relaxed);
   world_.start_the_world();
   const std::int64_t ended = os::monotonic_ns();
-  cpu_ns_.fetch_add((ended - stopped) * static_cast<std::int64_t>(world_.p_count()), std::memory_order_relaxed);
+  cpu_ns_.fetch_add((ended - stopped) * busy, std::memory_order_relaxed);
   Guard<SpinLock> hold(stats_lock_);
   stats_.pause_ns.record(static_cast<std::uint64_t>(to_stop + ended - stopped));
 }
 
-// C4. False if there was more to mark than a pause may hold up the world for.
+// C4, C5. On any goroutine. False if there was more to mark than a pause may hold up the world for.
 bool Concurrent::end_cycle() {
+  const auto busy = static_cast<std::int64_t>(world_.p_count() - world_.idle_p_count());
   const std::int64_t to_stop = world_.stop_the_world("mark ends");
   const std::int64_t stopped = os::monotonic_ns();
   struct Context {
@@ -71,11 +79,13 @@ bool Concurrent::end_cycle() {
         auto& context = *static_cast<Context*>(c);
         Concurrent& self = *context.self;
         World& world = self.world_;
+        if (!self.marking_now()) return;
         if (!GEARBOX_MUTANT(kNoFinalFlush))
           for (PId i = 0; i < world.p_count(); ++i) self.flush_write_buffer(world.p(i));
         {
           Marker marker(self.marking_);
-          if (marker.drain(*current_p(), self.options_.pause_work_kib << 10)) return;
+          world.take_shaded(Marker::look_at_words, &marker);
+          if (marker.drain(nullptr, self.options_.pause_work_kib << 10)) return;
         }
         if (!self.run_dry()) return;
         {
@@ -94,7 +104,7 @@ bool Concurrent::end_cycle() {
                 return true;
               },
               &death);
-          while (marker.drain(*current_p(), ~std::uint64_t{0})) {
+          while (marker.drain(nullptr, ~std::uint64_t{0})) {
           }
         }
         if (world.config().checkmark) Checkmark(*self.heap_).run(world);
@@ -108,15 +118,16 @@ bool Concurrent::end_cycle() {
     for (PId i = 0; i < world_.p_count(); ++i) world_.p(i).write_buffer.count = 0;
     allocator_->begin_sweep();
     const std::uint64_t born = heap_->live_bytes.load(std::memory_order_relaxed) - live_at_begin_;
-    const std::uint64_t live = marking_.marked_bytes.load(std::memory_order_relaxed) + born;
+    const std::uint64_t marked = marking_.marked_bytes.load(std::memory_order_relaxed);
+    const std::uint64_t live = marked + born;
     heap_->live_bytes.store(live, std::memory_order_relaxed);
-    pacer_.after_mark(live, born);
+    pacer_.after_mark(live, born, marked, marking_.work_bytes.load(std::memory_order_relaxed));
     heap_->phase.store(GcPhase::kSweep, std::memory_order_release);
-    marked_ns = os::monotonic_ns() - mark_began_ns_;
+    marked_ns = os::monotonic_ns() - mark_began_ns_.load(std::memory_order_relaxed);
   }
   world_.start_the_world();
   const std::int64_t ended = os::monotonic_ns();
-  cpu_ns_.fetch_add((ended - stopped) * static_cast<std::int64_t>(world_.p_count()), std::memory_order_relaxed);
+  cpu_ns_.fetch_add((ended - stopped) * busy, std::memory_order_relaxed);
   Guard<SpinLock> hold(stats_lock_);
   stats_.pause_ns.record(static_cast<std::uint64_t>(to_stop + ended - stopped));
   if (context.done) {
@@ -127,19 +138,36 @@ bool Concurrent::end_cycle() {
   return context.done;
 }
 
-// To the end, in steps, with the world running.
+// To the end, in steps, with the world running. In the background it gives way to whoever is runnable, but not when the
+// next cycle waits for it: each turn of the others would be one more that the heap grows without a collection.
 void Concurrent::sweep_all(bool background) {
   if (heap_->phase.load(std::memory_order_relaxed) != GcPhase::kSweep) return;
-  for (;;) {
+  constexpr std::uint32_t kLookAround = 16;  // steps on an idle P between two yields, for its timers and its poller
+  for (std::uint32_t steps = 1;; ++steps) {
     const std::int64_t began = os::monotonic_ns();
     const bool more = allocator_->sweep(*current_p(), kSweepUnits);
     cpu_ns_.fetch_add(os::monotonic_ns() - began, std::memory_order_relaxed);
     if (!more) break;
-    if (background) world_.yield();
+    if (current_p()->attention.load(std::memory_order_relaxed) != 0 ||
+        (background && (steps % kLookAround == 0 || world_.has_runnable()) && !another_is_wanted()))
+      world_.yield();
   }
   allocator_->finish_sweep();
   GEARBOX_INVARIANT(C3, allocator_->sweep_done(), "the sweep was finished and is not done");
   heap_->phase.store(GcPhase::kIdle, std::memory_order_release);
+}
+
+// Pages that the heap will hardly need before the next cycle's end, a step at a time. Before the next cycle begins,
+// since this goroutine begins it: never in kMark.
+void Concurrent::give_memory_back() {
+  const std::uint64_t goal = pacer_.goal();
+  while (allocator_->release_free_memory(goal + std::min(goal / 10, ~goal))) {
+    {
+      Guard<SpinLock> hold(lock_);
+      if (wanted_ > started_ || stopping_) return;
+    }
+    world_.yield();
+  }
 }
 
 }  // namespace gearbox::collectors::concurrent_parts

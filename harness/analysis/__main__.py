@@ -149,7 +149,7 @@ def build_parser() -> Parser:
                     epilog="A run directory is what './gearbox sweep' leaves under results/. Its records are only read; figures and report.html are written beside them.")
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=Parser)
     for name, (function, summary) in VERBS.items():
-        verb = verbs.add_parser(name, help=summary, description=summary[0].upper() + summary[1:] + ".")
+        verb = verbs.add_parser(name, help=summary, allow_abbrev=False, description=summary[0].upper() + summary[1:] + ".")
         verb.set_defaults(function=function)
         if name == "compare":
             verb.add_argument("run_a", metavar="RUN_A", help=RUN_HELP + "; the old state")
@@ -160,11 +160,16 @@ def build_parser() -> Parser:
             verb.add_argument("--only", metavar="NAME", action="append", help="draw this figure only; may be given several times. "
                               "Names: " + ", ".join(PLOT_NAMES))
         verb.add_argument("--json", action="store_true", help="print facts as JSON instead of text")
+        verb.set_defaults(options=sorted(option for action in verb._actions for option in action.option_strings if option.startswith("--")))
     return parser
 
 
 def main(arguments: list[str] | None = None) -> int:
-    options = build_parser().parse_args(arguments)
+    parser = build_parser()
+    options, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        given = unknown[0].partition("=")[0]
+        parser.error(f"there is no option '{given}'; {load.nearest(given, options.options)}" if given.startswith("-") else f"'{given}' is one word too many")
     try:
         return options.function(options)
     except BadInput as error:

@@ -51,6 +51,11 @@ class Cell:
     def ok(self) -> bool:
         return self.value is not None
 
+    @property
+    def failed(self) -> bool:
+        """It ran and gave no value. A gear that the kernel refuses never began: that is no failure of the gear."""
+        return self.value is None and self.status != "unsupported"
+
 
 @dataclasses.dataclass(frozen=True)
 class Metric:
@@ -71,6 +76,8 @@ class Run:
     levels: dict[str, list[str]]  # per gear, baseline level first
     baseline: tuple[str, str, str, str]
     metrics: dict[str, Metric]  # headline metric per work item
+    seconds: dict[str, Metric]  # throughput of the work items whose headline is something else
+    identities: dict[str, tuple[str, str, str, str]]  # work item -> workload, all parameters, procs, runtime options
     summaries: dict[str, str]  # work item -> one line on what the workload does
     not_run: int
     notes: list[str]  # facts about the input a reader should know, such as an ignored last line
@@ -82,6 +89,7 @@ class Run:
 
     @property
     def failures(self) -> list[Cell]:
+        """Everything that gave no value, refused gears included: what the lists of failures show."""
         return [cell for cell in self.cells if not cell.ok]
 
     def of(self, work: str) -> list[Cell]:
@@ -104,7 +112,8 @@ def nearest(name: str, known: list[str]) -> str:
 def metric_value(record: dict[str, Any], name: str) -> float | None:
     """A metric of an ok cell by name, or None. Falls back to what every record carries besides its metrics list.
 
-    `<hist>_p99` reads a percentile of a histogram, so that a latency workload may name one as its headline.
+    Not for peak_rss: what rusage has begins with the pages of the process that started the cell, so it measures the harness.
+    `<hist>_p99` reads a percentile of a histogram, for records that have one and no metric of that name.
     """
     if record["status"] != "ok":
         return None
@@ -112,8 +121,6 @@ def metric_value(record: dict[str, Any], name: str) -> float | None:
         if metric["name"] == name:
             return metric["value"]
     usage = record.get("rusage") or {}
-    if name == "peak_rss":
-        return usage.get("max_rss_bytes")
     if name == "cpu" and "user_ns" in usage and "system_ns" in usage:
         return (usage["user_ns"] + usage["system_ns"]) / 1e9
     if name == "wall" and record.get("wall_ns") is not None:
@@ -204,6 +211,7 @@ def _assemble(path, manifest, plan, last, attempts, notes) -> Run:
 
     cells = []
     metrics: dict[str, Metric] = {}
+    seconds: dict[str, Metric] = {}
     for line in plan:
         record = last.get(line["seq"])
         if record is None:
@@ -222,11 +230,14 @@ def _assemble(path, manifest, plan, last, attempts, notes) -> Run:
             value=None if value is None else float(value), record=record))
         if value is not None and work not in metrics:
             metrics[work] = _describe(record, name)
+        if value is not None and name != "throughput" and work not in seconds and metric_value(record, "throughput"):
+            seconds[work] = _describe(record, "throughput")
     for work, workload in works:
         name = entries.get(workload, {}).get("headline") or "throughput"
         metrics.setdefault(work, _describe({"metrics": []}, name))
     return Run(path=path, manifest=manifest, plan=plan, cells=cells, works=[work for work, _ in works], combos=combos,
-               levels=levels, baseline=baseline, metrics=metrics,
+               levels=levels, baseline=baseline, metrics=metrics, seconds=seconds,
+               identities={work_of[line["seq"]]: identity(line) for line in plan},
                summaries={work: entries.get(workload_of[work], {}).get("summary") or "" for work, _ in works},
                not_run=len(plan) - len(cells), notes=notes, fingerprint=_fingerprint(path))
 
@@ -240,16 +251,22 @@ def _describe(record: dict[str, Any], name: str) -> Metric:
     return Metric(name, {"peak_rss": "bytes", "wall": "s", "cpu": "s"}.get(name, "ns"), "lower")
 
 
+def identity(line: dict[str, Any]) -> tuple[str, str, str, str]:
+    """What a planned cell asks apart from its gears, in full: the name of a work item leaves out what one run does not vary."""
+    params = ", ".join(f"{key}={value}" for key, value in sorted((line.get("params") or {}).items()))
+    return line["workload"], params, str(line.get("procs")), str(line.get("runtime") or "")
+
+
 def work_names(plan: list[dict[str, Any]]) -> dict[int, str]:
-    """seq -> work item: the workload's name, plus parameters and procs where the run has several."""
+    """seq -> work item: the workload's name, plus parameters, procs and runtime options where the run has several."""
     seen: dict[str, dict[str, set[str]]] = {}
     for line in plan:
-        facts = {**(line.get("params") or {}), "procs": line.get("procs")}
+        facts = {**(line.get("params") or {}), "procs": line.get("procs"), "runtime": line.get("runtime")}
         for key, value in facts.items():
             seen.setdefault(line["workload"], {}).setdefault(key, set()).add(json.dumps(value))
     names = {}
     for line in plan:
-        facts = {**(line.get("params") or {}), "procs": line.get("procs")}
+        facts = {**(line.get("params") or {}), "procs": line.get("procs"), "runtime": line.get("runtime")}
         varying = [f"{key}={facts.get(key)}" for key, values in sorted(seen[line["workload"]].items()) if len(values) > 1]
         names[line["seq"]] = " ".join([line["workload"]] + varying)
     return names

@@ -11,10 +11,11 @@ from __future__ import annotations
 import base64
 import datetime
 import os
+import shlex
 
 import jinja2
 
-from . import plots, words
+from . import plots, stats, words
 from .format import amount
 from .load import GEARS
 from .study import Study
@@ -33,7 +34,7 @@ def write(study: Study) -> str:
 def render(study: Study) -> str:
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(os.path.dirname(__file__)), autoescape=True, trim_blocks=True,
                                      lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    environment.filters.update(ratio=_ratio, bounds=_bounds, p=_p, share=_share)
+    environment.filters.update(ratio=_ratio, word=stats.word, bounds=_bounds, p=_p, share=_share)
     run, manifest = study.run, study.run.manifest
     return environment.get_template("report.html.j2").render(
         run=run, manifest=manifest, study=study, gears=GEARS, title=f"{manifest['experiment']}: {manifest['run_id']}",
@@ -75,9 +76,9 @@ def machine_facts(study: Study) -> list[tuple[str, str]]:
 def build_facts(study: Study) -> list[tuple[str, str]]:
     build = study.run.manifest.get("build") or {}
     commit = build.get("git_commit")
-    dirty = " with uncommitted changes" if build.get("git_dirty") else ""
+    dirty = " with uncommitted changes" if build.get("git_dirty") else "" if build.get("git_dirty") is False else " (whether there were uncommitted changes is not known)"
     return _facts([("compiler", build.get("compiler")), ("flags", build.get("flags")), ("preset", build.get("preset")),
-                   ("commit", f"{commit}{dirty}" if commit else None), ("binary", build.get("build_id")), ("seed", study.run.manifest.get("seed"))])
+                   ("commit", f"{commit}{dirty}" if commit else "not known: git could not say"), ("binary", build.get("build_id")), ("seed", study.run.manifest.get("seed"))])
 
 
 def _facts(pairs) -> list[tuple[str, str]]:
@@ -116,16 +117,18 @@ def method(study: Study) -> list[str]:
         f"equivalent means that the whole interval lies within ±{study.rope_pct:g} %; all else is inconclusive. "
         f"The robust companions (bootstrapped median ratio, exact Mann-Whitney test, Cliff's delta) are part of the JSON that "
         f"'analyze' prints.",
-        "Nothing is removed as an outlier. A failed invocation has no value and takes its partner out of matched ratios, but "
-        "stays in the tables."]
+        "Nothing is removed as an outlier. A failed invocation has no value, takes its partner out of matched ratios, and stays in the tables. "
+        "Where one failed on either side of a comparison the verdict is unreliable, whatever the ratio of the others; a combination with a "
+        "failed invocation is never called the fastest."]
 
 
 def combination_rows(study: Study) -> list[dict]:
     rows = []
-    for work in study.run.works:
-        metric = study.run.metrics[work]
-        items = [item for item in study.comparisons if item.work == work]
-        rows.append({"work": work, "summary": study.run.summaries[work], "metric": metric, "rows": [{
+    groups = [(work, study.run.metrics[work], study.comparisons) for work in study.run.works]
+    groups += [(work, metric, study.second_comparisons) for work, metric in study.run.seconds.items()]
+    for work, metric, items in sorted(groups, key=lambda group: study.run.works.index(group[0])):  # stable: the headline first
+        items = [item for item in items if item.work == work]
+        rows.append({"work": work, "second": metric is not study.run.metrics[work], "summary": study.run.summaries[work], "metric": metric, "rows": [{
             "name": study.run.short(item.combo), "levels": item.combo, "n": item.ok, "verdict": item.verdict, "ratio": item.ratio, "p": item.p_holm,
             "median": amount(item.centre.median, metric.unit if metric.unit in ("ns", "bytes") else "") if item.centre else "",
             "failures": ", ".join(f"{status} {count}" for status, count in item.failures.items()), "not_run": item.not_run} for item in items]})
@@ -158,12 +161,30 @@ def illegal(study: Study) -> list[dict]:
 
 
 def reproduce(study: Study) -> list[str]:
+    """The commands that make this run again: the sources as they were, the build, and every option that replaced what the file says."""
     manifest = study.run.manifest
-    commit = (manifest.get("build") or {}).get("git_commit")
-    lines = [f"git checkout {commit}"] if commit else []
-    lines += [f"./gearbox sweep results/{manifest['experiment']}/{manifest['run_id']}/experiment.toml" if _experiment_file(study.run.path) is not None
-              else f"./gearbox sweep {manifest['experiment']}",
-              f"./gearbox report results/{manifest['experiment']}/{manifest['run_id']}"]
+    build = manifest.get("build") or {}
+    overrides = manifest.get("overrides") or {}
+    here = f"{overrides.get('out') or 'results'}/{manifest['experiment']}/{manifest['run_id']}"
+    commit, dirty = build.get("git_commit"), build.get("git_dirty")
+    lines = []
+    if not commit:
+        lines.append("# Which sources these were is not known: git could not say.")
+    elif dirty is False:
+        lines.append(f"git checkout {commit}")
+    elif dirty and os.path.exists(os.path.join(study.run.path, "dirty.diff")):
+        lines += ["# The sources differed from the commit; the difference is in dirty.diff.", f"git checkout {commit}",
+                  f"git apply {shlex.quote(os.path.abspath(os.path.join(study.run.path, 'dirty.diff')))}"]
+    else:
+        lines.append(f"# The sources differed from commit {commit}, or may have, and the difference was not kept: the commit alone does not make this run again.")
+    if manifest.get("resumed_with"):
+        lines.append(f"# {words.plural(len(manifest['resumed_with']), 'part')} of the run used another build (resumed_with in manifest.json).")
+    experiment = f"{here}/experiment.toml" if _experiment_file(study.run.path) is not None else manifest["experiment"]
+    options = "".join(f" --{name} {shlex.quote(str(overrides[name]))}" for name in ("blocks", "seed", "only", "out") if name in overrides)
+    preset = build.get("preset")
+    lines.append((f"GEARBOX_PRESET={preset} " if preset and preset != "release" else "") + f"./gearbox sweep {shlex.quote(experiment)}{options}")
+    if len({line.get("procs") for line in study.run.plan}) == 1:
+        lines.append(f"# procs was {study.run.plan[0].get('procs')}; a file that names none takes one per CPU.")
     return lines
 
 

@@ -210,7 +210,18 @@ def holm(ps: Sequence[float | None]) -> list[float | None]:
     return adjusted
 
 
-VERDICTS = ("faster", "slower", "smaller", "larger", "equivalent", "inconclusive")
+VERDICTS = ("faster", "slower", "smaller", "larger", "equivalent", "inconclusive", "unreliable")
+
+
+def unreliable(failed: int, planned: int, whose: str = "") -> str:
+    """The verdict where invocations failed. What is left of them is a sample of those that went well: no ratio of it says
+    which side is better, since the side that crashes more often is left with its easier runs."""
+    return f"unreliable: {whose + ', ' if whose else ''}{failed} of {planned} failed"
+
+
+def word(verdict: str) -> str:
+    """The verdict without its numbers: for colours and for counting."""
+    return verdict.partition(":")[0]
 
 
 def verdict(ratio: Ratio | None, better: str, p_adjusted: float | None, kind: str = "speed",

@@ -5,7 +5,11 @@ beside each other, ratios are *speed ratios*: above 1 means better than the base
 and everything in `GearEffect` and `Interaction` are speed ratios.
 
 Matching. A gear's effect compares cells that differ in that gear alone and ran in the same block. A cell that failed takes
-its partner out of the ratio and nothing else; how many pairs are left is part of every result.
+its partner out of the ratio; how many pairs are left is part of every result.
+
+Failures. Where any invocation on either side of a comparison failed, its verdict is "unreliable: k of n failed": the ratio of
+those that survived is shown and decides nothing. A gear that the kernel refuses (`unsupported`) never ran: it has no value and
+no verdict, and spoils nobody else's.
 
 Families for Holm's correction: the combinations of one workload; all gear effects of the run; all interactions of the run.
 The geometric means over workloads are families of their own, since they ask one question each.
@@ -32,8 +36,9 @@ class Comparison:
     metric: str
     ok: int
     failed: int
+    unsupported: int
     not_run: int
-    failures: dict[str, int]  # status -> how often
+    failures: dict[str, int]  # status -> how often; unsupported included
     centre: Centre | None  # in the metric's own unit
     ratio: Ratio | None  # speed ratio to the baseline; for a size (peak_rss) the plain ratio
     p_holm: float | None
@@ -56,6 +61,8 @@ class GearEffect:
     contexts: int
     p_holm: float | None
     verdict: str
+    failed: int = 0  # of the invocations with either level
+    planned: int = 0
 
 
 @dataclasses.dataclass
@@ -67,7 +74,9 @@ class Interaction:
     ratio: Ratio | None
     contexts: int
     p_holm: float | None
-    significant: bool
+    significant: bool  # never where an invocation of one of the four corners failed
+    failed: int = 0
+    planned: int = 0
 
 
 class Study:
@@ -118,19 +127,42 @@ class Study:
     # ---- combinations against the baseline ----
 
     def compare(self, metric: str | None = None, kind: str = "speed") -> list[Comparison]:
-        """All combinations on all workloads. For a named metric (peak_rss) lower is taken as better."""
+        """All combinations on all workloads, by the headline or by a size for which lower is better (peak_rss)."""
         found: list[Comparison] = []
         for work in self.run.works:
-            better = self.run.metrics[work].better if metric is None else "lower"
-            family = [self._compare_one(work, combo, metric, better) for combo in self.run.combos if self.planned(work, combo)]
-            tests = [item for item in family if item.combo != self.run.baseline and item.ratio is not None]
-            for item, adjusted in zip(tests, stats.holm([item.ratio.p for item in tests])):
-                item.p_holm = adjusted
-                item.verdict = stats.verdict(item.ratio, "higher" if kind == "speed" else "lower", adjusted, kind, self.rope_pct, self.alpha)
-            found += family
+            found += self._family(work, metric, self.run.metrics[work].better if metric is None else "lower", kind)
         return found
 
-    def _compare_one(self, work: str, combo: tuple[str, ...], metric: str | None, better: str) -> Comparison:
+    def _family(self, work: str, metric: str | None, better: str, kind: str) -> list[Comparison]:
+        family = [self._compare_one(work, combo, metric, better, kind) for combo in self.run.combos if self.planned(work, combo)]
+        tests = [item for item in family if item.combo != self.run.baseline and item.ratio is not None]
+        base_failed, base_planned = self.failed(work, [self.run.baseline])
+        for item, adjusted in zip(tests, stats.holm([item.ratio.p for item in tests])):
+            item.p_holm = adjusted
+            item.verdict = stats.verdict(item.ratio, "higher" if kind == "speed" else "lower", adjusted, kind, self.rope_pct, self.alpha)
+            if item.failed:
+                item.verdict = stats.unreliable(*self.failed(work, [item.combo]))
+            elif base_failed:
+                item.verdict = stats.unreliable(base_failed, base_planned, "the baseline")
+        return family
+
+    def failed(self, work: str | None, combos) -> tuple[int, int]:
+        """(failed, planned) invocations of these combinations on one workload, or on all of them. Refused gears are neither."""
+        failed = planned = 0
+        for one in self.run.works if work is None else [work]:
+            for combo in combos:
+                cells = self.cells(one, combo)
+                failed += sum(cell.failed for cell in cells)
+                planned += self.planned(one, combo) - sum(cell.status == "unsupported" for cell in cells)
+        return failed, planned
+
+    @functools.cached_property
+    def second_comparisons(self) -> list[Comparison]:
+        """Throughput, where it is not the headline: what a better latency was paid with. Families of their own."""
+        return [item for work in self.run.works if work in self.run.seconds
+                for item in self._family(work, "throughput", self.run.seconds[work].better, "speed")]
+
+    def _compare_one(self, work: str, combo: tuple[str, ...], metric: str | None, better: str, kind: str) -> Comparison:
         own, base = self.values(work, combo, metric), self.values(work, self.run.baseline, metric)
         failures: dict[str, int] = {}
         cells = self.cells(work, combo)
@@ -146,14 +178,16 @@ class Study:
             ratio = stats.paired_ratio([own[block] for block in common], [base[block] for block in common], self.alpha)
         else:
             ratio = stats.welch_ratio(a, b, self.alpha)
-        if ratio is not None and metric is None and better == "lower":
+        if ratio is not None and kind == "speed" and better == "lower":
             ratio = ratio.inverted()
         median_ratio, low, high = stats.bootstrap_median_ratio(a, b, self.alpha) if combo != self.run.baseline else (None, None, None)
         verdict = "baseline" if combo == self.run.baseline else "inconclusive"
+        refused = failures.get("unsupported", 0)
         if not a:
-            verdict = "failed" if failures else "not run"
+            verdict = "not run" if not failures else "unsupported" if refused == sum(failures.values()) else "failed"
         return Comparison(
-            work=work, combo=combo, metric=metric or self.run.metrics[work].name, ok=len(a), failed=sum(failures.values()),
+            work=work, combo=combo, metric=metric or self.run.metrics[work].name, ok=len(a),
+            failed=sum(failures.values()) - refused, unsupported=refused,
             not_run=self.planned(work, combo) - len(cells), failures=failures, centre=stats.centre(a, self.alpha), ratio=ratio,
             p_holm=None, verdict=verdict, median_ratio=median_ratio, median_ratio_low=low, median_ratio_high=high,
             mann_whitney_p=stats.mann_whitney(a, b, self.alpha) if combo != self.run.baseline else None,
@@ -209,6 +243,10 @@ class Study:
             for item, adjusted in zip(family, stats.holm([item.ratio.p if item.ratio else None for item in family])):
                 item.p_holm = adjusted
                 item.verdict = stats.verdict(item.ratio, "higher", adjusted, "speed", self.rope_pct, self.alpha)
+                index = GEARS.index(item.gear)
+                item.failed, item.planned = self.failed(item.work, [combo for combo in self.run.combos if combo[index] in (item.level, item.base)])
+                if item.failed:
+                    item.verdict = stats.unreliable(item.failed, item.planned)
         return found
 
     def _over_works(self, per_work: list[list[list[float]]]) -> Ratio | None:
@@ -251,7 +289,11 @@ class Study:
         for family in ([item for item in found if item.work], [item for item in found if not item.work]):
             for item, adjusted in zip(family, stats.holm([item.ratio.p if item.ratio else None for item in family])):
                 item.p_holm = adjusted
-                item.significant = adjusted is not None and adjusted < self.alpha
+                i, j = (GEARS.index(gear) for gear in item.gears)
+                corners = [combo for combo in self.run.combos if combo[i] in (item.levels[0], self.base_level(GEARS[i]))
+                           and combo[j] in (item.levels[1], self.base_level(GEARS[j]))]
+                item.failed, item.planned = self.failed(item.work, corners)
+                item.significant = adjusted is not None and adjusted < self.alpha and not item.failed
         return found
 
     # ---- analysis of variance ----
@@ -297,8 +339,8 @@ def _analysis_options(run: Run) -> tuple[float, float]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise load.BadInput(f"{path}: {error}") from None
     alpha, rope_pct = options.get("alpha", stats.ALPHA), options.get("rope_pct", stats.ROPE_PCT)
-    if not isinstance(alpha, (int, float)) or not 0 < alpha < 1:
+    if isinstance(alpha, bool) or not isinstance(alpha, (int, float)) or not 0 < alpha < 1:
         raise load.BadInput(f"{path}: analysis.alpha must be between 0 and 1, is {alpha!r}")
-    if not isinstance(rope_pct, (int, float)) or not 0 <= rope_pct < 100:
+    if isinstance(rope_pct, bool) or not isinstance(rope_pct, (int, float)) or not 0 <= rope_pct < 100:
         raise load.BadInput(f"{path}: analysis.rope_pct must be between 0 and 100, is {rope_pct!r}")
     return float(alpha), float(rope_pct)

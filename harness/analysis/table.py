@@ -8,8 +8,9 @@ from __future__ import annotations
 import textwrap
 
 from . import words
-from .load import Cell
+from .load import Cell, Run
 from .format import amount
+from .stats import word
 from .study import Comparison, Study
 
 WIDTH = 110
@@ -29,20 +30,22 @@ def text(study: Study) -> str:
         lines.append(f"  {'combination':<{name_width}} {'n':>3} {'median':>9} {'interval':>8} {'speed':>6} {'interval':<15} verdict"[:WIDTH])
         for item in study.comparisons:
             if item.work == work:
-                lines.append(_row(study, item, name_width)[:WIDTH].rstrip())
+                lines.append(_row(run, item, metric.unit, name_width)[:WIDTH].rstrip())
+        if work in run.seconds:
+            lines.append(f"  and its {run.seconds[work].name} ({run.seconds[work].unit}), {run.seconds[work].better} is better")
+            lines += [_row(run, item, run.seconds[work].unit, name_width)[:WIDTH].rstrip() for item in study.second_comparisons if item.work == work]
     if run.failures:
         lines += ["", "failures:"] + failure_lines(run.failures)
     percent = f"{100 * (1 - study.alpha):g} %"
     lines += [""] + _wrap(f"n: invocations that gave a value. Intervals: {percent}, t on logs, the one of speed paired by block; '-' where n is too small. speed: ratio to the "
                           f"baseline, above 1 is better. Verdicts: Holm-corrected per workload, ±{study.rope_pct:g} % counts "
-                          f"as equivalent.")
+                          f"as equivalent. Where k of n invocations failed, or some of the baseline's, there is no verdict: unreliable, k/n.")
     return "\n".join(lines) + "\n"
 
 
-def _row(study: Study, item: Comparison, name_width: int) -> str:
-    name = study.run.short(item.combo)
+def _row(run: Run, item: Comparison, unit: str, name_width: int) -> str:
+    name = run.short(item.combo)
     name = name if len(name) <= name_width else name[:name_width - 1] + "…"
-    unit = study.run.metrics[item.work].unit
     median, spread = "-", "-"
     if item.centre:
         median = amount(item.centre.median, unit if unit in ("ns", "bytes") else "")
@@ -51,9 +54,12 @@ def _row(study: Study, item: Comparison, name_width: int) -> str:
             spread = f"±{half:.1f}%" if half < 1000 else "±>999%"
     ratio = f"{item.ratio.ratio:.3f}" if item.ratio else ""
     bounds = f"[{item.ratio.low:.3f}, {item.ratio.high:.3f}]" if item.ratio and item.ratio.low is not None else "-" if item.ratio else ""
-    verdict = item.verdict
-    if item.failed:  # how and why is listed below the table
-        verdict = f"failed {item.failed}" if verdict == "failed" else f"{verdict}, {item.failed} fail"
+    verdict = item.verdict  # how and why something failed is listed below the table
+    planned = item.ok + item.failed + item.not_run
+    if word(verdict) == "unreliable":
+        verdict = f"unreliable: {item.failed}/{planned}" if item.failed else "unreliable: baseline"
+    elif item.failed:
+        verdict += f": {item.failed}/{planned}"
     return f"  {name:<{name_width}} {item.ok:>3} {median:>9} {spread:>8} {ratio:>6} {bounds:<15} {verdict}"
 
 

@@ -2,7 +2,8 @@
 
 A reader who sees only this page of a run must not come away with more than the run shows. So: a difference is claimed only
 when its verdict claims it; "no effect" is said only where the interval lies inside the region of equivalence; everything else
-is "inconclusive", together with how large an effect could have been missed.
+is "inconclusive", together with how large an effect could have been missed. Where an invocation failed, nothing is claimed at
+all: the sentence says how many.
 """
 from __future__ import annotations
 
@@ -61,7 +62,12 @@ def coverage(study: Study) -> str:
     text = f"{ok} of {plural(len(run.plan), 'planned invocation')} gave a measurement: " \
            f"{plural(len(run.combos), 'combination')}, {plural(len(run.works), 'workload')}, {plural(len(run.blocks), 'block')}."
     if run.failures:
-        text += f" {plural(len(run.failures), 'invocation')} failed ({failure_words(study)}); failed cells stay in every table."
+        failed = [cell for cell in run.failures if cell.failed]
+        refused = len(run.failures) - len(failed)
+        if failed:
+            text += f" {plural(len(failed), 'invocation')} failed ({failure_words(study)}); failed cells stay in every table."
+        if refused:
+            text += f" {plural(refused, 'invocation')} did not begin: the kernel refuses a gear."
     if run.not_run:
         text += f" {plural(run.not_run, 'invocation')} {'has' if run.not_run == 1 else 'have'} not been run."
     return text
@@ -71,7 +77,8 @@ def failure_words(study: Study) -> str:
     counts: dict[str, int] = {}
     for cell in study.run.failures:
         status = cell.status if cell.status != "ok" else "no value"
-        counts[status] = counts.get(status, 0) + 1
+        if cell.failed or not any(other.failed for other in study.run.failures):
+            counts[status] = counts.get(status, 0) + 1
     parts = [f"{status} {count}" for status, count in sorted(counts.items(), key=lambda item: -item[1])]
     if study.run.not_run and not parts:
         parts.append(f"{study.run.not_run} not run")
@@ -99,14 +106,20 @@ def gear_words(study: Study, gear: str, level: str) -> str:
     unclear = [effect for effect in per_work if effect.verdict == "inconclusive" and effect.ratio]
     if unclear:
         parts.append(f"inconclusive on {join([effect.work for effect in unclear])}" + missed(unclear))
+    shaky = [effect for effect in per_work if effect.failed and effect.ratio]
+    if shaky:
+        named = [f"{effect.work} ({effect.failed} of {effect.planned} invocations failed)" for effect in shaky[:4]]
+        more = len(shaky) - 4
+        parts.append(f"unreliable on {join(named)}" + (f", and on {plural(more, 'further workload')}" if more > 0 else ""))
     absent = [effect.work for effect in per_work if effect.ratio is None]
     if absent:
         parts.append(f"no matched pair on {join(absent)}")
     text = f"{head} {'; '.join(parts)}."
     if whole.ratio is not None and len(per_work) - len(absent) > 1:
         claim = {"faster": percent(whole.ratio.ratio), "slower": percent(whole.ratio.ratio), "equivalent": "equivalent",
-                 "inconclusive": "inconclusive"}[whole.verdict]
-        text += f" Geometric mean over workloads: {claim}, {whole.ratio.ratio:.3f} {interval(whole.ratio)}."
+                 "inconclusive": "inconclusive"}.get(whole.verdict, whole.verdict)
+        figures = "" if whole.failed else f", {whole.ratio.ratio:.3f} {interval(whole.ratio)}"
+        text += f" Geometric mean over workloads: {claim}{figures}."
     return text
 
 
@@ -121,6 +134,10 @@ def missed(effects: list[GearEffect]) -> str:
 
 def composition(study: Study) -> list[str]:
     tested = [item for item in study.interactions if item.work and item.ratio is not None and item.p_holm is not None]
+    shaky = [item for item in tested if item.failed]
+    tested = [item for item in tested if not item.failed]
+    if shaky and not tested:
+        return ["Composition: every interaction has failed invocations among its cells, so none is judged."]
     if not tested:
         return ["Whether the gears compose cannot be said: no interaction could be tested with the cells at hand."] if any(
             item.work for item in study.interactions) else []
@@ -137,20 +154,29 @@ def composition(study: Study) -> list[str]:
 
 
 def winner(study: Study) -> list[str]:
-    """Only combinations that have a value on every workload that the baseline has one on may be called fastest."""
+    """Only combinations all of whose invocations gave a value, on every workload, may be called fastest. A crash disqualifies."""
     run = study.run
-    measured = [work for work in run.works if study.values(work, run.baseline)]
-    complete = {combo: ratio for combo, ratio in study.overall.items()
-                if ratio is not None and all(set(study.values(work, combo)) & set(study.values(work, run.baseline)) for work in measured)}
-    if len(complete) < 2 or not measured:
+    if len(run.combos) < 3 or not any(ratio is not None for ratio in study.overall.values()):
         return []
+    if run.not_run:
+        return ["No combination is called the fastest: the run is not finished."]
+    whole = {combo for combo in run.combos if all(study.planned(work, combo) and len(study.values(work, combo)) == study.planned(work, combo)
+                                                  for work in run.works)}
+    failed, planned = study.failed(None, [run.baseline])
+    if failed:
+        return [f"No combination is called the fastest: the baseline, with which they would be compared, failed in {failed} of {planned} invocations."]
+    out = [combo for combo in run.combos if combo not in whole and study.failed(None, [combo])[0]]
+    without = f" {plural(len(out), 'combination')} with failed invocations cannot be it." if out else ""
+    complete = {combo: ratio for combo, ratio in study.overall.items() if ratio is not None and combo in whole}
+    if len(complete) < 2 or run.baseline not in whole:
+        return [f"No combination is called the fastest: too few have a value from every invocation.{without}"]
     combo, ratio = max(complete.items(), key=lambda item: item[1].ratio)
     if ratio.ratio <= 1:
-        return ["No combination has a higher geometric mean over the workloads than the baseline."]
+        return [f"No combination has a higher geometric mean over the workloads than the baseline.{without}"]
     doubt = " Its interval contains 1, so the baseline may be as good." if ratio.low is None or ratio.low <= 1 else ""
-    return [f"Fastest overall among {plural(len(complete) + 1, 'combination')} with a value on every workload: "
-            f"{run.short(combo)}, ×{ratio.ratio:.3f} {interval(ratio)} of the baseline. "
-            f"It was picked because it came out on top, so its figure is somewhat optimistic.{doubt}"]
+    return [f"Fastest overall: {run.short(combo)}, ×{ratio.ratio:.3f} {interval(ratio)} of the baseline, "
+            f"among {plural(len(complete) + 1, 'combination')} with a value from every invocation. "
+            f"It was picked because it came out on top, so its figure is somewhat optimistic.{doubt}{without}"]
 
 
 def resolution(study: Study) -> list[str]:

@@ -28,15 +28,21 @@ Lane::~Lane() {
   for (auto& slab : slabs_) delete[] slab.load(std::memory_order_relaxed);
 }
 
-Status Lane::set_up(const Rung& rung, std::uint32_t entries, std::uint32_t completion_entries) {
-  owner_ = pthread_self();
+Status Lane::prepare(const Rung& rung, std::uint32_t entries, std::uint32_t completion_entries) {
   tells_work_ = rung.tells_work;
-  if (auto made = ring_.set_up(entries, completion_entries, rung.flags); !made) return made;
-  wake_fd_ =
-      os::make_eventfd(true);  // blocking: on a non-blocking one the kernel would answer EAGAIN instead of waiting
+  // First, since at the limit of descriptors it is the cheaper refusal. Blocking: on a non-blocking one the kernel
+  // would answer EAGAIN instead of waiting.
+  wake_fd_ = os::make_eventfd(true);
   if (wake_fd_ < 0) return os_error("eventfd", -wake_fd_);
+  return ring_.set_up(entries, completion_entries, rung.flags);
+}
+
+Status Lane::enable() {
+  owner_ = pthread_self();
+  if (auto enabled = ring_.enable(); !enabled) return enabled;
   arm_wake();
-  const int answer = enter(false, 0);
+  count(counters_.enters);
+  const int answer = ring_.enter(false, 0, true);
   if (answer < 0) return os_error("io_uring_enter", -answer);
   return Ok{};
 }
@@ -71,12 +77,8 @@ Lane::Slot* Lane::take_slot() {
 
 // ---- submission
 
-os::UringSqe* Lane::next_sqe() noexcept {
-  for (;;) {
-    if (auto* sqe = ring_.next_sqe()) {
-      count(counters_.entries);
-      return sqe;
-    }
+void Lane::make_room() noexcept {
+  while (ring_.full()) {
     // O2: full is no reason to lose anything. If the kernel takes none because completions wait, those are taken first.
     count(counters_.full);
     const int answer = enter(false, 0);
@@ -87,12 +89,17 @@ os::UringSqe* Lane::next_sqe() noexcept {
   }
 }
 
+os::UringSqe* Lane::next_sqe() noexcept {
+  make_room();
+  count(counters_.entries);
+  return ring_.next_sqe();
+}
+
 int Lane::enter(bool wait, std::int64_t timeout_ns) noexcept {
   count(counters_.enters);
   if (ring_.overflowed()) count(counters_.overflows);
   const int answer = ring_.enter(wait, timeout_ns, true);
-  GEARBOX_REQUIRE(answer >= 0 || answer == -ETIME || answer == -EINTR || answer == -EBUSY || answer == -EAGAIN ||
-                      answer == -EPERM || answer == -EACCES || answer == -ENOSYS,
+  GEARBOX_REQUIRE(answer >= 0 || answer == -ETIME || answer == -EINTR || answer == -EBUSY || answer == -EAGAIN,
                   "io_uring_enter: {}", strerror(-answer));
   return answer;
 }
@@ -147,10 +154,6 @@ void Lane::start(Op& op, UringConn& conn) noexcept {
   conn.in_flight[static_cast<int>(direction_of(op.verb))].store(name_of(op),
                                                                 std::memory_order_seq_cst);  // partner: close()
   if (conn.closing.load(std::memory_order_seq_cst)) request_cancel(slot, slot.generation, ECANCELED);
-}
-
-void Lane::flush() noexcept {
-  if (ring_.queued() > 0) enter(false, 0);
 }
 
 void Lane::arm_wake() noexcept {
@@ -212,10 +215,13 @@ void Lane::request_cancel(Slot& slot, std::uint32_t generation, int error) noexc
 }
 
 void Lane::send_cancel(Slot& slot) noexcept {
+  const std::uint32_t generation = slot.generation;
+  make_room();  // may end the operation, and the slot may have a new life by now: that one is not to be cancelled
+  if (slot.op == nullptr || slot.generation != generation) return;
   os::UringSqe* sqe = next_sqe();  // after the operation's own entry: the kernel takes them in order
   sqe->opcode = os::uring::kAsyncCancel;
   sqe->fd = -1;
-  sqe->addr = std::uint64_t{slot.generation} << 32 | slot.index;
+  sqe->addr = std::uint64_t{generation} << 32 | slot.index;
   sqe->user_data = kCancelBit | sqe->addr;
 }
 

@@ -1,8 +1,9 @@
 // One lane of the io_uring poller: a ring, the table of operations that are in it, and the ways in from other threads.
 //
-// A lane belongs to the thread that bound it. Others may only post() a cancel and wake() it. What the kernel hands back
-// is a number, generation and slot, never a pointer: a completion or a cancel that comes late finds another generation
-// and is dropped. Slots lie in slabs that are never freed while the lane lives, so a late post() may read them.
+// A lane belongs to the thread that enabled it. Others may only post() a cancel and wake() it. What the kernel hands
+// back is a number, generation and slot, never a pointer: a completion or a cancel that comes late finds another
+// generation and is dropped. Slots lie in slabs that are never freed while the lane lives, so a late post() may read
+// them.
 #pragma once
 
 #include <array>
@@ -37,12 +38,13 @@ class Lane {
 
   Lane(std::uint32_t id, void* poller, DropConn drop) : id_(id), poller_(poller), drop_(drop) {}
   ~Lane();
-  Status set_up(const Rung& rung, std::uint32_t entries, std::uint32_t completion_entries);
+  // Any thread: descriptors and memory. Then, once, on the thread that will own the lane: the ring begins to work.
+  Status prepare(const Rung& rung, std::uint32_t entries, std::uint32_t completion_entries);
+  Status enable();
   bool owned_by_caller() const noexcept { return pthread_equal(owner_, pthread_self()) != 0; }
 
   // ---- the owner
   void start(Op& op, UringConn& conn) noexcept;
-  void flush() noexcept;
   PollResult poll(std::int64_t timeout_ns, std::uint32_t budget, GList& ready) noexcept;
   // Cancels everything and waits, not for ever: the buffers are about to go.
   void evict_all() noexcept;
@@ -77,7 +79,9 @@ class Lane {
 
   Slot* take_slot();
   Slot* slot_at(std::uint32_t index) const noexcept;
-  os::UringSqe* next_sqe() noexcept;
+  // May take completions to make room, and so end any operation; fills stash_.
+  void make_room() noexcept;
+  os::UringSqe* next_sqe() noexcept;  // makes room
   void submit(Slot& slot) noexcept;
   void request_cancel(Slot& slot, std::uint32_t generation, int error) noexcept;
   void send_cancel(Slot& slot) noexcept;

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "base/lock.h"
 #include "base/random.h"
 #include "interfaces/mutant.h"
 #include "schedulers/gmp/run_next.h"
@@ -27,8 +28,9 @@ struct alignas(128) Queue {
   RunNext runnext;
   alignas(64) std::atomic<std::uint32_t> tail{0};  // next free; owner writes
   const std::uint32_t size, mask;
-  std::uint32_t tick = 0;  // owner only, as all below
-  bool spinning = false;
+  std::atomic<std::uint32_t> tick{0};  // moves with every pick; owner writes, thieves look whether it does
+  bool spinning = false;               // owner only, as all below
+  std::uint32_t next_global = 0;       // the tick at which the global queue comes first
   Random random;
   std::uint64_t steals = 0, stolen = 0, failed_searches = 0, overflows = 0, runnext_hits = 0;
   const std::unique_ptr<std::atomic<G*>[]> slots;
@@ -58,9 +60,32 @@ struct alignas(128) Queue {
     }
   }
 
+  // A thief. Whether the owner picks nothing for about 3 us: what lies in runnext is then behind a goroutine that goes on
+  // running, and not one of a pair that ready each other, which would only lose by being torn apart (Go sleeps that long).
+  bool stands_still() const noexcept {
+    if (runnext.look() == nullptr) return false;
+    const std::uint32_t before = tick.load(std::memory_order_relaxed);
+    for (int i = 0; i < 150; ++i) {
+      cpu_relax();
+      if (tick.load(std::memory_order_relaxed) != before) return false;
+    }
+    return true;
+  }
+
+  // For a thief's last look before it parks: false only when runnext was seen empty. An owner that picks all the time will
+  // take what is there itself; but it may be about to begin something long, so seeing it pick once is not enough.
+  bool runnext_waits() const noexcept {
+    for (int looks = 0; looks < 20; ++looks) {
+      if (runnext.look(std::memory_order_seq_cst) == nullptr) return false;
+      if (stands_still()) return true;
+    }
+    return true;
+  }
+
   // Owner of this one, which is empty, as a thief at another: takes that many of its oldest, keeps all but the youngest
-  // of them, and returns that. Null when there was nothing.
-  G* steal_from(Queue& from, Steal amount, bool take_runnext) {
+  // of them, and returns that. runnext only when it may and the ring is empty; `patient`: and its owner stands still.
+  // Null when there was nothing.
+  G* steal_from(Queue& from, Steal amount, bool take_runnext, bool patient) {
     for (;;) {
       std::uint32_t first = from.head.load(std::memory_order_acquire);
       const std::uint32_t there = from.tail.load(std::memory_order_acquire) - first;  // partner: try_put()
@@ -69,7 +94,7 @@ struct alignas(128) Queue {
       if (amount == Steal::kOne) n = std::min(there, 1u);
       if (amount == Steal::kAll) n = there;
       if (n == 0) {
-        G* g = take_runnext ? from.runnext.steal() : nullptr;
+        G* g = take_runnext && (!patient || from.stands_still()) ? from.runnext.steal() : nullptr;
         if (g != nullptr) {
           ++steals;
           ++stolen;

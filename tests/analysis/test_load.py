@@ -76,7 +76,7 @@ class Tolerated(WithRun):
         self.assertEqual([cell.status for cell in run.failures], ["timeout"])
         text = table.text(Study(run))
         self.assertIn("no answer within 60 s", text)
-        self.assertIn("1 fail", text)
+        self.assertIn("unreliable: 1/2", text)
 
     def test_ok_without_a_headline_value_is_a_failure_with_a_reason(self):
         record = json.loads(self.lines()[0])

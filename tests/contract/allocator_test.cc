@@ -189,14 +189,74 @@ TEST_P(AllocatorContract, GivesMemoryBackAndZeroesItAgain) {
   w->run([&] {
     for (int round = 0; round < 3; ++round) {
       for (int i = 0; i < 200; ++i) {
-        auto* at = static_cast<unsigned char*>(w->allocate(&kBytesDesc, 50000));
-        for (int b = 0; b < 50000; ++b) ASSERT_EQ(at[b], 0);
-        std::fill(at, at + 50000, 0xCC);
+        const std::size_t bytes = 50000 + static_cast<std::size_t>(i * 977 % 30000);  // runs join and are cut
+        auto* at = static_cast<unsigned char*>(w->allocate(&kBytesDesc, bytes));
+        for (std::size_t b = 0; b < bytes; ++b) ASSERT_EQ(at[b], 0);
+        std::fill(at, at + bytes, 0xCC);
+        if (i % 20 == 0) w->allocator().release_free_memory(0);
       }
       w->collector().collect(GcReason::kExplicit);
-      w->allocator().release_free_memory();
+      while (w->allocator().release_free_memory(0)) {
+      }
       w->with_world_stopped([&] { w->allocator().check(); });
     }
+  });
+}
+
+// A small heap whose life has phases of different sizes, each filling most of it: nothing that one phase has used up is
+// missed by the next.
+TEST_P(AllocatorContract, PhasesOfDifferentSizesFillASmallHeap) {
+  if (!can_free()) GTEST_SKIP() << "never frees";
+  constexpr std::size_t kHeapMib = 16;
+  auto w = world(kHeapMib);
+  struct Link {
+    Slot next;
+    std::uint64_t id;
+  };
+  static const TypeDesc descs[] = {
+      {"Link16", 16, 1, kEightOffsets, false}, {"Link32", 32, 1, kEightOffsets, false},
+      {"Link48", 48, 1, kEightOffsets, false}, {"Link64", 64, 1, kEightOffsets, false},
+      {"Link96", 96, 1, kEightOffsets, false}, {"Link144", 144, 1, kEightOffsets, false},
+      {"Link16", 16, 1, kEightOffsets, false}, {"Link1000", 1000, 1, kEightOffsets, false}};
+  w->run([&] {
+    for (const TypeDesc& desc : descs) {
+      // A header and its waste at most double the smallest; native heaps hold more than half of the range.
+      const std::size_t cell = w->heap().find == FindKind::kStartBits ? desc.bytes + 32 : desc.bytes;
+      const std::uint64_t count = (kHeapMib << 20) * 5 / 8 / cell;
+      for (std::uint64_t i = 0; i < count; ++i) {
+        auto* link = static_cast<Link*>(w->allocate(&desc, 0));
+        ASSERT_NE(link, nullptr) << desc.name << " " << i << " of " << count;
+        link->id = i;
+        link->next.store(kept(0));
+        keep(0, link);
+      }
+      std::uint64_t id = count;
+      for (auto* link = static_cast<Link*>(kept(0)); link != nullptr; link = static_cast<Link*>(link->next.load()))
+        ASSERT_EQ(link->id, --id) << desc.name;
+      ASSERT_EQ(id, 0u);
+      keep(0, nullptr);
+      w->collector().collect(GcReason::kExplicit);
+      w->with_world_stopped([&] { w->allocator().check(); });
+    }
+  });
+}
+
+TEST_P(AllocatorContract, APThatLeavesKeepsNoCells) {
+  auto w = world();
+  w->run([&] {
+    w->with_world_stopped([&] {
+      P& p = *current_p();
+      auto extra = std::make_unique<P>();
+      extra->m = p.m;
+      w->allocator().p_added(*extra);
+      void* cell = w->allocator().refill(*extra, kNoscanWindow, nullptr, 16);
+      ASSERT_NE(cell, nullptr);
+      extra->cache.tiny = reinterpret_cast<std::uintptr_t>(cell) + 8;
+      extra->cache.tiny_left = 8;
+      w->allocator().p_removed(*extra);
+      EXPECT_EQ(extra->cache.tiny_left, 0u);
+      for (const Window& window : extra->cache.windows) EXPECT_EQ(window.free, 0u);
+    });
   });
 }
 

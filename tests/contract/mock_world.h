@@ -9,6 +9,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <condition_variable>
@@ -170,6 +171,7 @@ class MockWorld final : public World {
   PId p_count() const override { return p_count_.load(std::memory_order_acquire); }
   P& p(PId id) override { return gs_[id]->p; }
   PId idle_p_count() const override { return 0; }
+  bool has_runnable() const override { return true; }
   void prepare_to_park(PId) override {}
   bool cancel_park(PId) override { return true; }
   bool wake_one_parked_p() override { return false; }
@@ -233,9 +235,6 @@ class MockWorld final : public World {
     stop_requested_ = false;
     cv_.notify_all();
   }
-  void ragged_barrier() override {
-    with_world_stopped([] {});
-  }
   std::size_t g_slots() const override { return p_count(); }
   G* g_at(std::size_t slot) override { return gs_[slot].get(); }
   void visit_stack(G* g, void (*visit)(void*, const std::uintptr_t*, std::size_t), void* context) override {
@@ -246,11 +245,13 @@ class MockWorld final : public World {
     if (GEARBOX_MUTANT(kSkipRoots)) return;
     visit(context, reinterpret_cast<const std::uintptr_t*>(roots_.data() + job * (kRootSlots / 2)), kRootSlots / 2);
   }
-  void arm_stack_scan() override {
-    for (auto& g : gs_) {
-      g->scan.store(ScanState::kUnscanned, std::memory_order_relaxed);
-      g->p.scanning = true;
-    }
+  void visit_gs(std::size_t group, void (*visit)(void*, G*), void* context) override {
+    for (std::size_t i = group * kSlotsAGroup; i < std::min<std::size_t>((group + 1) * kSlotsAGroup, p_count()); ++i)
+      if (gs_[i]->status.load(std::memory_order_acquire) != GStatus::kDead) visit(context, gs_[i].get());
+  }
+  std::uint32_t arm_stack_scan() override {
+    for (auto& g : gs_) g->p.scanning = true;
+    return ++scan_epoch_;
   }
   void disarm_stack_scan() override {
     for (auto& g : gs_) g->p.scanning = false;
@@ -279,7 +280,6 @@ class MockWorld final : public World {
     MockG* g = gs_.back().get();
     g->body = std::move(body);
     g->p.id = static_cast<PId>(gs_.size() - 1);
-    g->p.world = this;
     g->p.collector = collector_.get();
     g->p.heap = &heap_;
     g->p.write_buffer.limit = settings_.write_buffer_limit;
@@ -331,6 +331,7 @@ class MockWorld final : public World {
   std::mutex lock_;  // guards who runs
   std::condition_variable cv_;
   bool stop_requested_ = false;
+  std::uint32_t scan_epoch_ = 0;  // written while the world is stopped
   std::vector<std::unique_ptr<MockG>> gs_;
   std::atomic<PId> p_count_{0};
   std::array<std::atomic<std::uintptr_t>, kRootSlots> roots_{};

@@ -40,7 +40,6 @@ TEST_P(PollerContract, O1_OneFinalWithTheResultStored) {
     G g;
     const Step step = poller().begin(op, 0);
     ASSERT_EQ(step, Step::kPark);
-    poller().flush(0);
     ASSERT_EQ(::write(s.peer, "hello", 5), 5);
     EXPECT_EQ(finish(op, step, g), 5);
     EXPECT_EQ(std::string_view(buffer, 5), "hello");
@@ -348,7 +347,6 @@ TEST_P(PollerContract, O9_ABudgetIsKept) {
     ASSERT_EQ(poller().begin(ops[i], 0), Step::kPark);
     ASSERT_TRUE(ops[i].park_as(&gs[i]));
   }
-  poller().flush(0);
   for (const Stream& s : streams) ASSERT_EQ(::write(s.peer, "x", 1), 1);
   std::size_t readied = 0;
   while (readied < kStreams) {
@@ -380,7 +378,6 @@ TEST_P(PollerContract, O9_OneEventForBothDirectionsKeepsABudgetOfOne) {
   ASSERT_EQ(poller().begin(in, 0), Step::kPark);
   ASSERT_TRUE(in.park_as(&reader));
   ASSERT_TRUE(out.park_as(&writer));
-  poller().flush(0);
   ::close(s.peer);  // ends both
   int readied = 0;
   while (readied < 2) {
@@ -429,7 +426,6 @@ TEST_P(PollerContract, WhatIsLeftInFlightDiesWithThePoller) {
   Op op;
   op.verb = Verb::kRead, op.conn = s.conn, op.buffer = &byte, op.bytes = 1;
   ASSERT_EQ(poller().begin(op, 0), Step::kPark);
-  poller().flush(0);
   const int fd = s.conn->fd;
   poller_.reset();
   EXPECT_LT(::fcntl(fd, F_GETFD), 0) << "a descriptor is left open";
@@ -449,10 +445,10 @@ TEST(PollerContractTest, Epoll_AFileCannotBePolled) {
 }
 
 // A container that forbids io_uring: an error that names the errno, and never another poller.
-[[noreturn]] void run_forbidden(int number) {
+[[noreturn]] void run_forbidden(unsigned call, int number) {
   sock_filter code[] = {
       BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 425, 0, 1),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, call, 0, 1),
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | static_cast<unsigned>(number)),
       BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
   };
@@ -467,8 +463,9 @@ TEST(PollerContractTest, Epoll_AFileCannotBePolled) {
   ::_exit(stats.error().error_number == number ? 0 : 23);
 }
 TEST(PollerContractTest, IoUring_RefusedBySeccompIsAnErrorThatNamesTheErrno) {
-  for (const int number : {EPERM, ENOSYS, EACCES})
-    EXPECT_EXIT(run_forbidden(number), ::testing::ExitedWithCode(0), strerrorname_np(number));
+  for (const unsigned call : {425u, 426u, 427u})  // io_uring_setup, io_uring_enter, io_uring_register
+    for (const int number : {EPERM, ENOSYS, EACCES})
+      EXPECT_EXIT(run_forbidden(call, number), ::testing::ExitedWithCode(0), strerrorname_np(number)) << call;
 }
 
 }  // namespace

@@ -17,13 +17,16 @@ void interleavings(const OptionEnd& end) {
 void storm(const OptionEnd& end) {
   for (std::uint64_t seed = 1; seed <= 10; ++seed) mixed_storm(end, procs_for(end, 4), 1, 10'000, seed);
 }
+// Whatever is picked has been stolen from the ring of an owner that is busy.
+void duel(const OptionEnd& end) { parking_duel(end, 2, false, 2'000, 1); }
 void gangs(const OptionEnd& end) { gang(end, procs_for(end, 3), 2'000, 1); }
 
 struct Contract {
   const char* name;
   void (*look)(const OptionEnd&);
 };
-constexpr Contract kInterleavings{"interleavings", &interleavings}, kStorm{"storm", &storm}, kGang{"gang", &gangs};
+constexpr Contract kInterleavings{"interleavings", &interleavings}, kStorm{"storm", &storm}, kGang{"gang", &gangs},
+    kDuel{"duel", &duel};
 
 TEST(SchedulerMutants, NoneIsNoBug) {
   for (const char* gear : {"gmp", "global_queue", "null"}) {
@@ -74,7 +77,7 @@ INSTANTIATE_TEST_SUITE_P(
                       Planted{Mutant::kLastSpinnerIsSilent, "LastSpinnerIsSilent", kGmp, kGang},
                       Planted{Mutant::kSpinnerForgetsCount, "SpinnerForgetsCount", kGmp, kInterleavings},
                       Planted{Mutant::kStealTwice, "StealTwice", kGmp, kInterleavings},
-                      Planted{Mutant::kStealTwice, "StealTwice", kGmp, kStorm},
+                      Planted{Mutant::kStealTwice, "StealTwice", {"gmp", "runnext", 0}, kDuel},
                       Planted{Mutant::kOverflowLosesOne, "OverflowLosesOne", {"gmp", "queue_slots", 0}, kInterleavings},
                       Planted{Mutant::kOverflowLosesOne, "OverflowLosesOne", {"gmp", "queue_slots", 0}, kStorm}),
     [](const auto& info) {

@@ -252,6 +252,7 @@ class ParkingWorld final : public World {
   PId p_count() const override { return procs_; }
   P& p(PId id) override { return *ps_[id].p; }
   PId idle_p_count() const override { return idle_count_.load(std::memory_order_relaxed); }
+  bool has_runnable() const override { return false; }
   void prepare_to_park(PId id) override {
     step(At::kBeforePark);
     GEARBOX_REQUIRE(ps_[id].state == State::kOwned && (self_ == nullptr ? mine_ == id : self_->p == id),
@@ -302,13 +303,16 @@ class ParkingWorld final : public World {
   void on_system_stack(void (*)(void*), void*) override { refuse(); }
   std::int64_t stop_the_world(const char*) override { refuse(); }
   void start_the_world() override { refuse(); }
-  void ragged_barrier() override { refuse(); }
   std::size_t g_slots() const override { return 0; }
   G* g_at(std::size_t) override { return nullptr; }
   void visit_stack(G*, void (*)(void*, const std::uintptr_t*, std::size_t), void*) override { refuse(); }
   std::size_t root_jobs() const override { return 0; }
   void visit_roots(std::size_t, void (*)(void*, const std::uintptr_t*, std::size_t), void*) override { refuse(); }
-  void arm_stack_scan() override { refuse(); }
+  void visit_gs(std::size_t, void (*)(void*, G*), void*) override { refuse(); }
+  std::uint32_t arm_stack_scan() override {
+    refuse();
+    return 0;
+  }
   void disarm_stack_scan() override { refuse(); }
   void set_marking(bool) override { refuse(); }
   void visit_finalizer_objects(void (*)(void*, void*), void*) override { refuse(); }
@@ -352,7 +356,6 @@ class ParkingWorld final : public World {
   void add(PId p) {
     if (ps_[p].p == nullptr) ps_[p].p = std::make_unique<P>();
     ps_[p].p->id = p;
-    ps_[p].p->world = this;
     ps_[p].state = State::kOwned;
     scheduler_->p_added(p);
   }

@@ -47,7 +47,7 @@ def defines(code, name):
         if not outer or written[-len(outer):] == outer:
             return True
         # Inside the class itself, the class's name is not written again.
-        if not written and re.search(rf"\b(?:struct|class)\s+(?:\w+::)*{re.escape(outer[-1])}\b[^;{{]*\{{", code[:found.start()]):
+        if not written and re.search(rf"\b(?:struct|class)\s+(?:alignas\(\d+\)\s+)?(?:\w+::)*{re.escape(outer[-1])}\b[^;{{]*\{{", code[:found.start()]):
             return True
     return False
 

@@ -76,12 +76,56 @@ TEST_F(SweepTest, EachWayToEndHasItsStatus) {
     if (outcome.record["status"] != "ok") EXPECT_TRUE(outcome.record["metrics"].empty());
   }
   CellRunner missing({"/nonexistent/cell"});
-  EXPECT_EQ(missing.run(small_plan(1).cells[0], 1, 7).record["status"], "infra");
+  const Json record = missing.run(small_plan(1).cells[0], 1, 7).record;
+  EXPECT_EQ(record["status"], "infra");
+  for (const char* key : {"checks", "metrics", "hists"}) EXPECT_TRUE(record.at(key).is_array()) << key;
+  for (const char* key : {"rusage", "noise", "effective", "counters"}) EXPECT_TRUE(record.at(key).is_object()) << key;
+}
+
+TEST_F(SweepTest, AWrongAnswerIsAFailureAndARefusedGearIsNot) {
+  RunDirectory wrong = new_run(2);
+  const auto result = [](const char* status) {
+    return fmt::format(R"(echo '{{"status":"{}","reason":"a sentence","metrics":[]}}' >&3)", status);
+  };
+  auto end = run_plan(wrong, runner(result("check_failed")), 1, true);
+  ASSERT_TRUE(end);
+  EXPECT_EQ(end->failed, 2u);
+  EXPECT_TRUE(fs::exists(wrong.path() + "/blobs/0-1.stdout"));
+  RunDirectory refused = new_run(2);
+  end = run_plan(refused, runner(result("unsupported")), 1, true);
+  ASSERT_TRUE(end);
+  EXPECT_EQ(end->unsupported, 2u);
+  EXPECT_EQ(end->failed, 0u);
+}
+
+TEST_F(SweepTest, ARecordThatLacksOnlyItsNewlineCountsAndGetsIt) {
+  std::string path;
+  {
+    RunDirectory run = new_run(3);
+    path = run.path();
+    ASSERT_TRUE(run_plan(run, runner(kGood), 1, true));
+  }
+  const std::string before = text_of(path + "/cells.jsonl");
+  fs::resize_file(path + "/cells.jsonl", before.size() - 1);
+  auto run = RunDirectory::open(path);
+  ASSERT_TRUE(run) << run.error().message;
+  EXPECT_FALSE(run->repaired());
+  EXPECT_EQ(run->done().size(), 3u);
+  EXPECT_EQ(text_of(path + "/cells.jsonl"), before);
 }
 
 TEST_F(SweepTest, MemoryOverTheLimitIsOom) {
   CellRunner r({"/usr/bin/python3", "-c",
                 "import time\nx = bytearray(400 << 20)\nfor i in range(0, len(x), 4096): x[i] = 1\ntime.sleep(30)"});
+  r.limits.mem_limit_mib = 100;
+  EXPECT_EQ(r.run(small_plan(1).cells[0], 1, 7).record["status"], "oom");
+}
+
+TEST_F(SweepTest, TheMemoryOfACellsChildrenCounts) {
+  CellRunner r(
+      {"/usr/bin/python3", "-c",
+       "import subprocess, sys\nsubprocess.run([sys.executable, '-c', 'import time\\nx = bytearray(400 << 20)\\n"
+       "for i in range(0, len(x), 4096): x[i] = 1\\ntime.sleep(30)'])"});
   r.limits.mem_limit_mib = 100;
   EXPECT_EQ(r.run(small_plan(1).cells[0], 1, 7).record["status"], "oom");
 }
@@ -131,6 +175,9 @@ TEST_F(SweepTest, DamageInTheMiddleIsRefusedWithItsLine) {
   auto run = RunDirectory::open(path);
   ASSERT_FALSE(run);
   EXPECT_NE(run.error().message.find("cells.jsonl:2"), std::string::npos) << run.error().message;
+  // A whole line of rubbish at the end is no half-written record either.
+  std::ofstream(path + "/cells.jsonl") << "{\"seq\":0,\"status\":\"ok\"}\ngarbage\n";
+  EXPECT_FALSE(RunDirectory::open(path));
 }
 
 TEST_F(SweepTest, OneWriterAtATime) {
@@ -223,6 +270,28 @@ TEST(Experiment, MistakesNameFileLineAndNearest) {
     ASSERT_FALSE(experiment) << c.text;
     EXPECT_NE(experiment.error().message.find(c.expected), std::string::npos) << experiment.error().message;
   }
+}
+
+TEST(Experiment, TheAnalysisSectionIsReadAndChecked) {
+  const std::string levels =
+      "[factors]\nscheduler = [\"gmp\", \"gmp:runnext=off,queue_slots=64\"]\ncollector = [\"concurrent\", \"stw\"]\n";
+  const auto with = [&](const std::string& analysis) {
+    return parse_experiment(toml_with(levels + any_workload()) + "[analysis]\n" + analysis, "t.toml");
+  };
+  auto set =
+      with("alpha = 0.01\nrope_pct = 2\nbaseline = \"scheduler=gmp:queue_slots=64,runnext=off,collector=stw\"\n");
+  ASSERT_TRUE(set) << set.error().message;
+  EXPECT_EQ(set->alpha, 0.01);
+  EXPECT_EQ(set->rope_pct, 2.0);
+  EXPECT_EQ(set->baseline[0], set->levels[0][1]);
+  EXPECT_EQ(set->baseline[2], "stw");
+  auto bare = with("baseline = \"scheduler=gmp\"\n");
+  ASSERT_TRUE(bare) << bare.error().message;
+  EXPECT_EQ(bare->baseline[0], "gmp");
+  for (const char* wrong :
+       {"alpha = 0\n", "alpha = \"x\"\n", "rope_pct = 100\n", "baseline = \"scheduler=global_queue\"\n",
+        "baseline = \"gmp\"\n", "baseline = \"scheduler=gmp,scheduler=gmp\"\n"})
+    EXPECT_FALSE(with(wrong)) << wrong;
 }
 
 TEST(Experiment, TheOnesInTheTreeAreValid) {

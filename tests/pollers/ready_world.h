@@ -26,6 +26,7 @@ class ReadyWorld final : public World {
   PId p_count() const override { return 1; }
   P& p(PId) override { return p_; }
   PId idle_p_count() const override { return 0; }
+  bool has_runnable() const override { return false; }
   void prepare_to_park(PId) override { ::abort(); }
   bool cancel_park(PId) override { ::abort(); }
   bool wake_one_parked_p() override { ::abort(); }
@@ -36,13 +37,13 @@ class ReadyWorld final : public World {
   void on_system_stack(void (*)(void*), void*) override { ::abort(); }
   std::int64_t stop_the_world(const char*) override { ::abort(); }
   void start_the_world() override { ::abort(); }
-  void ragged_barrier() override { ::abort(); }
   std::size_t g_slots() const override { return 0; }
   G* g_at(std::size_t) override { return nullptr; }
   void visit_stack(G*, void (*)(void*, const std::uintptr_t*, std::size_t), void*) override { ::abort(); }
   std::size_t root_jobs() const override { return 0; }
   void visit_roots(std::size_t, void (*)(void*, const std::uintptr_t*, std::size_t), void*) override { ::abort(); }
-  void arm_stack_scan() override { ::abort(); }
+  void visit_gs(std::size_t, void (*)(void*, G*), void*) override { ::abort(); }
+  std::uint32_t arm_stack_scan() override { ::abort(); }
   void disarm_stack_scan() override { ::abort(); }
   void set_marking(bool) override { ::abort(); }
   void visit_finalizer_objects(void (*)(void*, void*), void*) override {}

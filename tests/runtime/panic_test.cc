@@ -215,6 +215,40 @@ TEST(PanicDeathTest, StackOverflowNamesTheGoroutine) {
               "runtime: goroutine [0-9]+ stack exceeds 65536-byte limit\nfatal error: stack overflow");
 }
 
+// One frame that is far larger than the guard page, of which only the far end is written.
+[[gnu::noinline]] int one_large_frame(int n) {
+  volatile char frame[96 * 1024];
+  frame[n] = static_cast<char>(n);
+  return frame[n];
+}
+
+TEST(PanicDeathTest, ALargeFrameCannotStepOverTheGuardPage) {
+  EXPECT_EXIT(in_child([] { keep_alive(reinterpret_cast<void*>(static_cast<std::intptr_t>(one_large_frame(1)))); }),
+              ::testing::ExitedWithCode(2),
+              "runtime: goroutine [0-9]+ stack exceeds 65536-byte limit\nfatal error: stack overflow");
+}
+
+// Leaves the allocator that much stack and calls it, for an amount that needs its lock.
+[[gnu::noinline]] void* allocate_near_the_end(std::size_t bytes_left) {
+  const auto here = reinterpret_cast<std::uintptr_t>(__builtin_frame_address(0));
+  const std::size_t gone = here - current_g()->stack_lo - bytes_left;
+  volatile char* below = static_cast<volatile char*>(__builtin_alloca(gone));
+  below[0] = 1;
+  void* memory = std::malloc(100'000);
+  keep_alive(memory);
+  return memory;
+}
+
+// Wherever in malloc() the stack ends, with its lock held or not: the report must come.
+TEST(PanicDeathTest, StackOverflowInsideMallocIsReported) {
+  for (std::size_t left = 128; left <= 640; left += 32)
+    EXPECT_EXIT(in_child([left] {
+                  std::free(allocate_near_the_end(left));
+                  deep(1'000'000);
+                }),
+                ::testing::ExitedWithCode(2), "fatal error: stack overflow(.|\n)*goroutine [0-9]+ \\[running\\]");
+}
+
 TEST(PanicDeathTest, NilDereferenceNamesTheGoroutine) {
   EXPECT_EXIT(in_child([] {
                 volatile int* nothing = nullptr;

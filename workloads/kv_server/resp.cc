@@ -2,16 +2,19 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cctype>
 #include <charconv>
 #include <iterator>
+#include <limits>
 
 namespace gearbox::workloads::kv {
 namespace {
 
 constexpr std::size_t kMostInlineBytes = 64 * 1024;
-constexpr std::int64_t kMostArguments = 1024 * 1024;
+constexpr std::int64_t kMostArguments = 1024 * 1024;  // Redis takes 2^31 - 1: each costs memory here before it is there
 constexpr std::int64_t kMostBulkBytes = 512LL * 1024 * 1024;
+constexpr std::int64_t kNoNumber = std::numeric_limits<std::int64_t>::min();
 
 int hex_digit(char c) {
   return std::isdigit(static_cast<unsigned char>(c)) != 0 ? c - '0' : std::tolower(c) - 'a' + 10;
@@ -79,9 +82,6 @@ bool split_inline(std::string_view line, Request& request) {
   }
 }
 
-// The line at `at`, without its end, which is CR LF. npos: not all there.
-std::size_t line_end(std::string_view input, std::size_t at) { return input.find("\r\n", at); }
-
 }  // namespace
 
 bool parse_integer(std::string_view text, std::int64_t& out) {
@@ -92,67 +92,94 @@ bool parse_integer(std::string_view text, std::int64_t& out) {
   return error == std::errc{} && end == text.data() + text.size();
 }
 
-Parsed parse(std::string_view input, std::size_t& at, std::size_t& needed, Request& request, std::string& error) {
-  request.arguments.clear();
-  needed = input.size() - at + 1;
-  if (at >= input.size()) return Parsed::kIncomplete;
-  if (input[at] != '*') {
-    const std::size_t end = input.find('\n', at);
-    if (end == std::string_view::npos || end - at > kMostInlineBytes) {
-      if (input.size() - at <= kMostInlineBytes) return Parsed::kIncomplete;
-      error = "Protocol error: too big inline request";
-      return Parsed::kError;
-    }
-    std::string_view line = input.substr(at, end - at);
-    if (!line.empty() && line.back() == '\r') line.remove_suffix(1);
-    if (!split_inline(line, request)) {
-      error = "Protocol error: unbalanced quotes in request";
-      return Parsed::kError;
-    }
-    at = end + 1;
-    return Parsed::kRequest;
-  }
-  std::size_t end = line_end(input, at);
-  if (end == std::string_view::npos) {
-    if (input.size() - at <= kMostInlineBytes) return Parsed::kIncomplete;
-    error = "Protocol error: too big mbulk count string";
+bool same_word(std::string_view a, std::string_view lower) {
+  return a.size() == lower.size() && std::equal(a.begin(), a.end(), lower.begin(), [](char x, char y) {
+           return std::tolower(static_cast<unsigned char>(x)) == y;
+         });
+}
+
+// ---- requests
+
+void Parser::restart() {
+  left_ = bulk_ = -1;
+  place_ = line_seen_ = 0;
+  needed_ = 1;
+  pieces_.clear();
+}
+
+Parsed Parser::next_inline(std::string_view rest, std::size_t& at, Request& request, std::string& error) {
+  const std::size_t end = rest.find('\n', line_seen_);
+  if (end == std::string_view::npos || end > kMostInlineBytes) {
+    line_seen_ = rest.size();
+    needed_ = rest.size() + 1;
+    if (rest.size() <= kMostInlineBytes) return Parsed::kIncomplete;
+    error = "Protocol error: too big inline request";
     return Parsed::kError;
   }
-  std::int64_t count = 0;
-  if (!parse_integer(input.substr(at + 1, end - at - 1), count) || count > kMostArguments) {
-    error = "Protocol error: invalid multibulk length";
+  std::string_view line = rest.substr(0, end);
+  if (!line.empty() && line.back() == '\r') line.remove_suffix(1);
+  if (!split_inline(line, request)) {
+    error = "Protocol error: unbalanced quotes in request";
     return Parsed::kError;
   }
-  std::size_t place = end + 2;
-  for (std::int64_t i = 0; i < count; ++i) {
-    if (place >= input.size()) return Parsed::kIncomplete;
-    if (input[place] != '$') {
-      error = fmt::format("Protocol error: expected '$', got '{}'", input[place]);
-      return Parsed::kError;
-    }
-    end = line_end(input, place);
-    if (end == std::string_view::npos) {
-      if (input.size() - place <= kMostInlineBytes) return Parsed::kIncomplete;
-      error = "Protocol error: too big bulk count string";
-      return Parsed::kError;
-    }
-    std::int64_t bytes = 0;
-    if (!parse_integer(input.substr(place + 1, end - place - 1), bytes) || bytes < 0 || bytes > kMostBulkBytes) {
-      error = "Protocol error: invalid bulk length";
-      return Parsed::kError;
-    }
-    place = end + 2;
-    const auto length = static_cast<std::size_t>(bytes);
-    if (place + length + 2 > input.size()) {
-      needed = place + length + 2 - at;
-      return Parsed::kIncomplete;
-    }
-    request.arguments.push_back(input.substr(place, length));
-    place += length + 2;
-  }
-  at = place;
+  at += end + 1;
+  restart();
   return Parsed::kRequest;
 }
+
+Parsed Parser::next(std::string_view input, std::size_t& at, Request& request, std::string& error) {
+  request.arguments.clear();
+  const std::string_view rest = input.substr(at);
+  needed_ = rest.size() + 1;
+  if (rest.empty()) return Parsed::kIncomplete;
+  if (rest[0] != '*') return next_inline(rest, at, request, error);
+  const auto failed = [&error](std::string text) {
+    error = "Protocol error: " + std::move(text);
+    return Parsed::kError;
+  };
+  // The number in the line at place_, which is moved behind it. kRequest: it is there.
+  std::int64_t number = 0;
+  const auto line = [&](std::string_view too_big) {
+    const std::size_t end = rest.find("\r\n", std::max(place_, line_seen_));
+    if (end == std::string_view::npos) {
+      if (rest.size() - place_ > kMostInlineBytes) return failed(std::string(too_big));
+      line_seen_ = rest.back() == '\r' ? rest.size() - 1 : rest.size();
+      return Parsed::kIncomplete;
+    }
+    if (!parse_integer(rest.substr(place_ + 1, end - place_ - 1), number)) number = kNoNumber;
+    place_ = end + 2;
+    return Parsed::kRequest;
+  };
+  if (left_ < 0) {
+    if (const Parsed there = line("too big mbulk count string"); there != Parsed::kRequest) return there;
+    if (number == kNoNumber || number > kMostArguments) return failed("invalid multibulk length");
+    left_ = std::max<std::int64_t>(number, 0);
+  }
+  while (left_ > 0) {
+    if (bulk_ < 0) {
+      if (place_ >= rest.size()) return Parsed::kIncomplete;
+      if (rest[place_] != '$') return failed(fmt::format("expected '$', got '{}'", rest[place_]));
+      if (const Parsed there = line("too big bulk count string"); there != Parsed::kRequest) return there;
+      if (number < 0 || number > kMostBulkBytes) return failed("invalid bulk length");
+      bulk_ = number;
+    }
+    const auto length = static_cast<std::size_t>(bulk_);
+    if (place_ + length + 2 > rest.size()) {
+      needed_ = place_ + length + 2;
+      return Parsed::kIncomplete;
+    }
+    pieces_.emplace_back(place_, length);
+    place_ += length + 2;
+    bulk_ = -1;
+    --left_;
+  }
+  for (const auto& [place, length] : pieces_) request.arguments.push_back(rest.substr(place, length));
+  at += place_;
+  restart();
+  return Parsed::kRequest;
+}
+
+// ---- replies
 
 void reply_simple(std::string& out, std::string_view text) { ((out += '+') += text) += "\r\n"; }
 void reply_error(std::string& out, std::string_view text) {
@@ -172,6 +199,7 @@ void reply_bulk(std::string& out, std::string_view bytes) {
   out.append("\r\n", 2);
 }
 void reply_nil(std::string& out) { out += "$-1\r\n"; }
+void reply_nil_array(std::string& out) { out += "*-1\r\n"; }
 void reply_array(std::string& out, std::size_t count) { fmt::format_to(std::back_inserter(out), "*{}\r\n", count); }
 
 std::string encode(std::initializer_list<std::string_view> arguments) {

@@ -2,6 +2,7 @@
 
 #include <bit>
 #include <cstring>
+#include <random>
 
 namespace gearbox::workloads::kv {
 namespace {
@@ -9,13 +10,15 @@ constexpr std::uint64_t kFirstBuckets = 16;
 constexpr std::uint64_t kBucketsPerMove = 8;
 }  // namespace
 
+Store::Store() : seed_(std::uint64_t{std::random_device{}()} << 32 | std::random_device{}()) {}
+
 // wyhash's multiply-and-fold over 8-byte words; the upper six bits choose the shard, the lower ones the bucket.
-std::uint64_t hash_of(std::string_view key) {
+std::uint64_t Store::hash_of(std::string_view key) const {
   const auto fold = [](std::uint64_t a, std::uint64_t b) {
     const auto product = static_cast<unsigned __int128>(a) * b;
     return static_cast<std::uint64_t>(product) ^ static_cast<std::uint64_t>(product >> 64);
   };
-  std::uint64_t hash = 0xa0761d6478bd642fULL ^ key.size();
+  std::uint64_t hash = seed_ ^ 0xa0761d6478bd642fULL ^ key.size();
   std::size_t i = 0;
   for (; i + 8 <= key.size(); i += 8) {
     std::uint64_t word = 0;
@@ -197,6 +200,7 @@ bool Store::erase(std::string_view key, std::uint64_t hash) {
       const bool expired = entry->expires_ms != 0 && entry->expires_ms <= now_ms();
       *link = entry->next.load();
       --shard.count;
+      if (entry->expires_ms != 0) --shard.expiring;
       return !expired;
     }
     link = &entry->next;
@@ -210,11 +214,24 @@ std::uint64_t Store::size() {
   return all;
 }
 
+std::uint64_t Store::expiring() {
+  std::uint64_t all = 0;
+  for (const Shard& shard : shards_) all += shard.expiring;
+  return all;
+}
+
+void Store::set_expiry(Entry& entry, std::int64_t when_ms) {
+  Shard& shard = shard_of(entry.hash);
+  if (entry.expires_ms != 0) --shard.expiring;
+  if (when_ms != 0) ++shard.expiring;
+  entry.expires_ms = when_ms;
+}
+
 void Store::clear() {
   for (Shard& shard : shards_) {
     shard.table = nullptr;
     shard.former = nullptr;
-    shard.mask = shard.former_mask = shard.moved = shard.count = 0;
+    shard.mask = shard.former_mask = shard.moved = shard.count = shard.expiring = 0;
   }
 }
 

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstdint>
 #include <string_view>
 
@@ -42,7 +43,6 @@ struct Entry {
   GEARBOX_REFS(Entry, next, key, text, list)
 };
 
-std::uint64_t hash_of(std::string_view key);
 // A copy of the bytes on the collected heap.
 char* heap_copy(std::string_view bytes);
 std::int64_t now_ms();
@@ -54,9 +54,19 @@ void push_right(List& list, char* item, std::uint32_t bytes);
 std::string_view pop_left(List& list);
 std::string_view pop_right(List& list);
 
+// What INFO tells. Written by connections, once a batch of requests.
+struct Stats {
+  std::int64_t began_ms = now_ms();
+  std::atomic<std::int64_t> clients{0};
+  std::atomic<std::uint64_t> connections{0}, commands{0};
+};
+
 class Store {
  public:
+  Store();
   static constexpr std::uint32_t kShards = 64;
+  // Seeded anew for each store, so that nobody can choose keys that all fall into one chain.
+  std::uint64_t hash_of(std::string_view key) const;
   static std::uint64_t shard_bit(std::uint64_t hash) { return std::uint64_t{1} << (hash >> 58); }
 
   // Holds the locks of the shards whose bits are set.
@@ -77,8 +87,12 @@ class Store {
   // The key's entry, made if need be, without a value then.
   Entry* find_or_add(std::string_view key, std::uint64_t hash);
   bool erase(std::string_view key, std::uint64_t hash);
-  std::uint64_t size();  // every shard is locked
-  void clear();          // every shard is locked
+  void set_expiry(Entry& entry, std::int64_t when_ms);  // now_ms() or later; 0: never
+  std::uint64_t size();                                 // every shard is locked
+  std::uint64_t expiring();  // keys with an expiry, expired ones that nobody has met since included; the same
+  void clear();              // every shard is locked
+
+  Stats stats;
 
  private:
   using Table = Ref<Entry>;  // the first of a power of two of chains
@@ -86,7 +100,7 @@ class Store {
     GoMutex lock;
     Root<Table> table, former;
     std::uint64_t mask = 0, former_mask = 0, moved = 0;  // buckets of `former` below `moved` are empty
-    std::uint64_t count = 0;
+    std::uint64_t count = 0, expiring = 0;
   };
   Shard& shard_of(std::uint64_t hash) { return shards_[hash >> 58]; }
   static Table* chain_of(Shard& shard, std::uint64_t hash);
@@ -94,6 +108,7 @@ class Store {
   static void move_some(Shard& shard);
   static void grow(Shard& shard);
 
+  const std::uint64_t seed_;
   std::array<Shard, kShards> shards_;
 };
 

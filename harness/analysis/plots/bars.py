@@ -14,6 +14,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from ..load import GEARS
+from ..stats import word
 from ..study import Comparison, Study
 from .canvas import (BLACK, INK, VERDICT_HUE, VERMILLION, WIDTH, Drawing, NothingToDraw, host_words, n_words, strip, strip_legend,
                      unit_scale, varying_gears)
@@ -62,9 +63,9 @@ def _draw(study: Study, comparisons: list[Comparison], metric, kind, described, 
         under.set_xlim(-0.6, len(run.combos) - 0.4)
     words = ("larger", "smaller") if kind == "size" else ("slower", "faster")
     handles = [Patch(color=VERDICT_HUE["baseline"], label="baseline"), Patch(color=VERDICT_HUE[words[1]], label=words[1]),
-               Patch(color=VERDICT_HUE[words[0]], label=words[0]), Patch(color=VERDICT_HUE["inconclusive"], label="equivalent or inconclusive"),
+               Patch(color=VERDICT_HUE[words[0]], label=words[0]), Patch(color=VERDICT_HUE["inconclusive"], label="equivalent, inconclusive or unreliable"),
                Line2D([], [], marker="o", linestyle="", markersize=3, markerfacecolor="white", markeredgecolor=INK, label="one invocation"),
-               Line2D([], [], color=BLACK, linewidth=1, label="95% interval" if study.alpha == 0.05 else "interval"),
+               Line2D([], [], color=BLACK, linewidth=1, label=f"{100 * (1 - study.alpha):g} % interval, {n_words([item.ok for item in comparisons])}"),
                Line2D([], [], marker="x", linestyle="", color=VERMILLION, label="failed (some or all)")]
     figure.legend(handles=handles, loc="lower center", ncol=len(handles), bbox_to_anchor=(0.55, (foot - 0.38) / height), handlelength=1.2, columnspacing=1.6)
     figure.legend(handles=shades, loc="lower center", ncol=min(per_line, len(shades)), bbox_to_anchor=(0.55, 0.02 / height), handlelength=1.2,
@@ -82,10 +83,10 @@ def _panel(axes, study: Study, items: list[Comparison | None], work: str, metric
     top = max([top] + [min(1.05 * high, 1.45 * largest / divisor) for high in highs])
     for x, (item, group) in enumerate(zip(items, values)):
         if item is None or (not group and not item.failed):
-            axes.annotate("not\nrun", (x, 0), ha="center", va="bottom", fontsize=5.5, color="#777777", xytext=(0, 2), textcoords="offset points")
+            axes.annotate("re-\nfused" if item and item.unsupported else "not\nrun", (x, 0), ha="center", va="bottom", fontsize=5.5, color="#777777", xytext=(0, 2), textcoords="offset points")
             continue
         if group:
-            axes.bar(x, item.centre.mean / divisor, width=0.74, color=VERDICT_HUE[item.verdict], alpha=0.85, linewidth=0)
+            axes.bar(x, item.centre.mean / divisor, width=0.74, color=VERDICT_HUE[word(item.verdict)], alpha=0.85, linewidth=0)
             if item.centre.low is not None:
                 axes.plot([x, x], [item.centre.low / divisor, min(item.centre.high / divisor, top)], color=BLACK, linewidth=1.0, zorder=3)
             spread = [x + 0.17 * (2 * i / max(1, len(group) - 1) - 1) if len(group) > 1 else x for i in range(len(group))]
@@ -111,7 +112,7 @@ def _data(comparisons: list[Comparison], run) -> pd.DataFrame:
     rows = []
     for item in comparisons:
         centre, ratio = item.centre, item.ratio
-        rows.append({"workload": item.work, **dict(zip(GEARS, item.combo)), "metric": item.metric, "n": item.ok, "failed": item.failed,
+        rows.append({"workload": item.work, **dict(zip(GEARS, item.combo)), "metric": item.metric, "n": item.ok, "failed": item.failed, "unsupported": item.unsupported,
                      "geometric_mean": centre.mean if centre else None, "low": centre.low if centre else None, "high": centre.high if centre else None,
                      "median": centre.median if centre else None, "ratio": ratio.ratio if ratio else None, "ratio_low": ratio.low if ratio else None,
                      "ratio_high": ratio.high if ratio else None, "p_holm": item.p_holm, "verdict": item.verdict})
@@ -125,5 +126,5 @@ def _caption(study: Study, comparisons: list[Comparison], kind: str, question: s
             f"(cut where they leave the panel); points: single invocations; dashed: the baseline combination. Colour: verdict of the "
             f"ratio to the baseline, paired by block, Holm-corrected within the workload. "
             f"{n_words([item.ok for item in comparisons])} per bar"
-            + (f"; {failed} invocation{'s' if failed != 1 else ''} failed (crosses)" if failed else "")
+            + (f"; {failed} invocation{'s' if failed != 1 else ''} failed (crosses), and where one did there is no verdict" if failed else "")
             + f". {host_words(study.run)}")

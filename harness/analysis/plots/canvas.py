@@ -32,7 +32,8 @@ BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILLION, PURPLE = (
 GREY, LIGHT, INK = "#8C8C8C", "#E6E6E6", "#222222"
 GEAR_HUE = {"scheduler": SKY, "allocator": ORANGE, "collector": GREEN, "poller": PURPLE}
 VERDICT_HUE = {"faster": BLUE, "smaller": BLUE, "slower": VERMILLION, "larger": VERMILLION, "equivalent": "#B9B9B9",
-               "inconclusive": "#B9B9B9", "baseline": "#4D4D4D"}
+               "inconclusive": "#B9B9B9", "unreliable": "#B9B9B9", "failed": "#B9B9B9", "unsupported": "#B9B9B9",
+               "not run": "#B9B9B9", "baseline": "#4D4D4D"}
 WIDTH = 11.0  # inches; every figure has it, so that type has one size on the page
 
 matplotlib.rcParams.update({
@@ -189,6 +190,7 @@ def ratio_ticks(axis, low: float, high: float) -> None:
     candidates = [
         [0.001, 0.01, 0.1, 1, 10, 100, 1000], [0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100], [0.1, 0.2, 0.5, 1, 2, 5, 10],
         [0.25, 0.35, 0.5, 0.7, 1, 1.4, 2, 2.8, 4], [0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.2, 1.4, 1.6, 1.8, 2], [0.7, 0.8, 0.9, 1, 1.1, 1.2, 1.3, 1.4],
+        [0.4, 0.5, 0.6, 0.8, 1, 1.25, 1.6, 2, 2.5],
         [0.8, 0.85, 0.9, 0.95, 1, 1.05, 1.1, 1.15, 1.2, 1.25], [0.9, 0.92, 0.94, 0.96, 0.98, 1, 1.02, 1.04, 1.06, 1.08, 1.1],
         [0.96, 0.97, 0.98, 0.99, 1, 1.01, 1.02, 1.03, 1.04], [0.98, 0.985, 0.99, 0.995, 1, 1.005, 1.01, 1.015, 1.02]]
     best: list[float] = [1]

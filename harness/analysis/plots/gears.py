@@ -31,9 +31,9 @@ def draw(study: Study) -> Drawing:
     left = margin([work or "all workloads" for work in rows])
     room = (WIDTH * 0.99 - left) / columns * 72
     panel = 0.27 * (len(rows) + 1)
-    height = lines * (panel + 0.75) + 0.3
+    height = lines * (panel + 0.75) + 0.5
     figure, grid = plt.subplots(lines, columns, figsize=(WIDTH, height), sharey=True, squeeze=False,
-                                gridspec_kw={"left": left / WIDTH, "right": 0.99, "top": 1 - 0.28 / height, "bottom": 0.82 / height,
+                                gridspec_kw={"left": left / WIDTH, "right": 0.99, "top": 1 - 0.28 / height, "bottom": 1.0 / height,
                                              "wspace": 0.08, "hspace": 0.75 / panel})
     for index, ((gear, level), members) in enumerate(groups.items()):
         _panel(grid[index // columns][index % columns], study, members, rows, f"{gear}: {level}", members[0].base, room)
@@ -44,19 +44,24 @@ def draw(study: Study) -> Drawing:
                Line2D([], [], marker="s", color=GREY, markerfacecolor="white", label="equivalent"),
                Patch(color="#E4E4E4", label=f"±{study.rope_pct:g} % region of equivalence"),
                Line2D([], [], marker="D", color=INK, linestyle="", markersize=5, label="geometric mean of workloads")]
-    figure.legend(handles=handles, loc="lower center", ncol=6, bbox_to_anchor=(0.55, 0.02 / height))
+    if any(effect.failed for effect in effects):
+        handles.insert(4, Line2D([], [], marker="x", color=VERMILLION, linestyle="", label="unreliable: some failed"))
+    pairs = [effect.ratio.n for effect in effects if effect.work]
+    n = f"n = {min(pairs)}" + (f" to {max(pairs)}" if max(pairs) != min(pairs) else "") + " pairs of invocations per workload"
+    handles.append(Line2D([], [], color=GREY, linewidth=1.6, label=f"{100 * (1 - study.alpha):g} % interval; {n}"))
+    figure.legend(handles=handles, loc="lower center", ncol=4, bbox_to_anchor=(0.53, 0.02 / height), columnspacing=1.6, handletextpad=0.5)
     data = pd.DataFrame([{
         "gear": effect.gear, "level": effect.level, "baseline_level": effect.base, "workload": effect.work or "(geometric mean)",
         "speed_ratio": effect.ratio.ratio, "low": effect.ratio.low, "high": effect.ratio.high, "p": effect.ratio.p, "p_holm": effect.p_holm,
-        "pairs": effect.ratio.n, "contexts": effect.contexts, "interval": effect.ratio.method, "verdict": effect.verdict} for effect in effects])
-    pairs = [effect.ratio.n for effect in effects if effect.work]
-    n = f"n = {min(pairs)}" + (f" to {max(pairs)}" if max(pairs) != min(pairs) else "") + " pairs of invocations per workload"
+        "pairs": effect.ratio.n, "contexts": effect.contexts, "interval": effect.ratio.method, "failed": effect.failed, "planned": effect.planned, "verdict": effect.verdict}
+        for effect in effects])
+    failures = "; crossed out: invocations with either level failed, and there is no verdict" if any(effect.failed for effect in effects) else ""
     methods = sorted({effect.ratio.method for effect in effects})
     caption = (f"What does exchanging one gear do, all else matched? Speed ratio of the named level to the baseline level; "
                f"right of 1 is better "
                f"whatever the metric; each panel has its own scale. Points: geometric means of matched ratios; lines: "
                f"{100 * (1 - study.alpha):g} % intervals ({', '.join(methods)}). "
-               f"Filled: significant after Holm's correction over all workloads and levels. {n}. {host_words(run)}")
+               f"Filled: significant after Holm's correction over all workloads and levels{failures}. {n}. {host_words(run)}")
     return Drawing(figure, data, caption)
 
 
@@ -77,6 +82,8 @@ def _panel(axes, study: Study, members: list[GearEffect], rows, title: str, base
             continue
         y += 0.35 if effect.work is None else 0
         hue = {"faster": BLUE, "slower": VERMILLION}.get(effect.verdict, GREY)
+        if effect.failed:
+            axes.plot([ratio.ratio], [y], marker="x", color=VERMILLION, markersize=7, markeredgewidth=1.4, linestyle="", zorder=4)
         if ratio.low is not None:
             axes.plot([max(ratio.low, low), min(ratio.high, high)], [y, y], color=hue, linewidth=1.6, solid_capstyle="butt", zorder=2)
         marker = "D" if effect.work is None else "s" if effect.verdict == "equivalent" else "o"

@@ -37,7 +37,8 @@ def _ink(ratio: float, limit: float) -> str:
 
 def _cell(axes, x: float, y: float, ratio: float | None, limit: float, text: str, hatched: bool, fontsize: float = 8) -> None:
     face = "#FFFFFF" if ratio is None else _hue(ratio, limit)
-    axes.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=face, edgecolor="white", linewidth=1.5))
+    axes.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=face, edgecolor="white" if ratio is not None else "#D8D8D8",
+                             linewidth=1.5 if ratio is not None else 0.7))
     if hatched:
         axes.add_patch(Rectangle((x - 0.48, y - 0.48), 0.96, 0.96, facecolor="none", edgecolor="#BBBBBB", hatch="////", linewidth=0))
     box = {"facecolor": face, "edgecolor": "none", "pad": 1.2} if hatched else None
@@ -116,7 +117,7 @@ def interaction(study: Study) -> Drawing:
     pairs = [item.ratio.n for item in contrasts.values() if item.work and item.ratio]
     caption = (f"Do {ROWS} and {COLUMNS} compose? Measured speed over the multiplicative prediction from row, column and grand "
                f"mean (log scale). "
-               f"Hatched: the contrast is not significant after Holm's correction over all interactions of the run. The contrast, with its "
+               f"Hatched: the contrast is not significant after Holm's correction over all interactions of the run, or invocations failed. The contrast, with its "
                f"{100 * (1 - study.alpha):g} % t interval, compares both exchanged at once with the product of the two single "
                f"exchanges, matched by block and by the other two gears. "
                f"n = {min(pairs) if pairs else 0} to {max(pairs) if pairs else 0} matched quadruples per workload. {host_words(run)}")
@@ -190,7 +191,7 @@ def pairs(study: Study) -> Drawing:
     _bar(figure, [0.36, 0.40 / height, 0.36, 0.12 / height], limit, "interaction contrast (speed ratio)")
     caption = ("Which pairs of gears do not compose? Speed with both gears exchanged over the product of the two single "
                "exchanges, matched by block and by the "
-               "other two gears" + (", the clearest pair of levels per cell" if several else "") + ". Hatched: not significant after Holm's correction. Intervals are in the CSV. "
+               "other two gears" + (", the clearest pair of levels per cell" if several else "") + ". Hatched: not significant after Holm's correction, or invocations failed. Intervals are in the CSV. "
                f"n = {min(row['pairs'] for row in data)} to {max(row['pairs'] for row in data)} matched quadruples. {host_words(run)}")
     return Drawing(figure, pd.DataFrame(data), caption)
 
@@ -220,19 +221,26 @@ def overview(study: Study) -> Drawing:
         elif ratio is None:
             _cell(axes, x, y, None, limit, "no matched pair" if combo in run.combos else "not in this run", False, 7)
         else:
+            failed, planned = study.failed(None, [combo])
+            size = 8 if len(column_keys) <= 12 else 6
             interval = f"\n[{ratio.low:.3f}, {ratio.high:.3f}]" if ratio.low is not None and len(column_keys) <= 12 else ""
-            _cell(axes, x, y, ratio.ratio, limit, f"×{ratio.ratio:.3f}{interval}", ratio.low is None or ratio.low <= 1 <= ratio.high, 8 if len(column_keys) <= 12 else 6)
+            if failed:
+                _cell(axes, x, y, None, limit, f"unreliable:\n{failed} of {planned} failed", False, size - 1)
+            else:
+                _cell(axes, x, y, ratio.ratio, limit, f"×{ratio.ratio:.3f}{interval}", ratio.low is None or ratio.low <= 1 <= ratio.high, size)
         if ratio is not None:
             works = sum(1 for work in run.works if set(study.values(work, combo)) & set(study.values(work, run.baseline)))
-            data.append({**dict(zip(GEARS, combo)), "speed_ratio": ratio.ratio, "low": ratio.low, "high": ratio.high, "pairs": ratio.n, "workloads": works})
+            data.append({**dict(zip(GEARS, combo)), "speed_ratio": ratio.ratio, "low": ratio.low, "high": ratio.high, "pairs": ratio.n, "workloads": works,
+                         "failed": study.failed(None, [combo])[0]})
     _frame(axes, column_names, row_names, "", 8 if len(column_keys) <= 10 else 6.5)
     _bar(figure, [0.375, 0.42 / height, 0.36, 0.12 / height], limit, "speed relative to the baseline combination")
     covered = sorted({row["workloads"] for row in data})
+    spoilt = " White: invocations failed, so no ratio is shown." if any(row["failed"] for row in data) else ""
     coverage = f"{covered[-1]}" if len(covered) == 1 else f"{covered[0]} to {covered[-1]} (failures leave fewer)"
     caption = (f"How fast is each combination overall? Geometric mean of matched speed ratios to the baseline combination over "
                f"{coverage} of {len(run.works)} workloads, with "
                f"{100 * (1 - study.alpha):g} % t intervals on logs (not corrected for the number of cells). Rows: scheduler "
                f"and allocator; columns: collector and poller. "
-               f"Hatched: the interval contains 1. n = {min(row['pairs'] for row in data)} to "
+               f"Hatched: the interval contains 1.{spoilt} n = {min(row['pairs'] for row in data)} to "
                f"{max(row['pairs'] for row in data)} pairs. {host_words(run)}")
     return Drawing(figure, pd.DataFrame(data), caption)

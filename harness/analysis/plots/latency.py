@@ -2,7 +2,7 @@
 
 Each nine gets the same width, so the tail that averages hide takes up most of the picture. Sixteen curves with sixteen
 bands would be a carpet; so every combination is a thin line in its collector's hue, and three stand out with their
-band: the baseline, the best and the worst at p99. The band runs from the smallest to the largest invocation.
+band: the baseline, the best and the worst at p99, or where fewer than ten operations lie beyond that, at p90. The band runs from the smallest to the largest invocation.
 
 A curve ends where fewer than ten operations lie beyond it: further right it would show single events as if they were rates.
 """
@@ -52,7 +52,7 @@ def draw(study: Study) -> Drawing:
                   loc="lower center", ncol=min(6, len(names)), bbox_to_anchor=(0.5, 0.02 / height))
     caption = ("How is latency distributed, far into the tail? Percentiles on a log-nines axis, histograms merged over "
                "invocations. Thin lines: every "
-               "combination; thick: the baseline, and the best and the worst of the others at p99, with a band from the "
+               "combination; thick: the baseline, and the best and the worst of the others at p99 (earlier where fewer operations were timed), with a band from the "
                "smallest to the largest invocation "
                f"(a range, not a confidence interval). Curves end where fewer than {SUPPORT} operations lie beyond. "
                f"{n_words([len(parts) for parts in found.values()])} per curve. {host_words(run)}")
@@ -70,8 +70,11 @@ def _panel(axes, study: Study, work: str, parts: dict, data: list) -> None:
     merged = {combo: histogram.merge(hists) for combo, hists in parts.items()}
     deepest = max(hist.total for hist in merged.values())
     end = max(0.99, 1 - SUPPORT / deepest) if deepest > SUPPORT else 0.9
-    at99 = {combo: float(hist.quantiles(np.array([0.99]))[0]) for combo, hist in merged.items()}
-    others = sorted((combo for combo in merged if combo != run.baseline), key=lambda combo: at99[combo])
+    # Best and worst are told apart where every curve still has something to stand on: at p99, or earlier.
+    least = min(hist.total for hist in merged.values())
+    star, star_name = max(((q, label) for q, label in NINES if 0.5 <= q <= max(0.5, min(0.99, 1 - SUPPORT / least))), default=(0.5, "50"))
+    at_star = {combo: float(hist.quantiles(np.array([star]))[0]) for combo, hist in merged.items()}
+    others = sorted((combo for combo in merged if combo != run.baseline), key=lambda combo: at_star[combo])
     stars = [(others[-1], VERMILLION)] if others else []
     stars += [(run.baseline, BLACK)] if run.baseline in merged else []
     stars += [(others[0], BLUE)] if len(others) > 1 else []
@@ -89,9 +92,9 @@ def _panel(axes, study: Study, work: str, parts: dict, data: list) -> None:
         singles = [single.quantiles(qs) for single in parts[combo]]
         axes.fill_between(1 / (1 - qs), np.min(singles, axis=0), np.max(singles, axis=0), color=hue, alpha=0.16, linewidth=0, zorder=2)
         line, = axes.plot(1 / (1 - qs), values, color=hue, linewidth=1.8, zorder=4)
-        role = "baseline" if combo == run.baseline else "worst at p99" if hue == VERMILLION else "best at p99"
+        role = "baseline" if combo == run.baseline else f"worst at p{star_name}" if hue == VERMILLION else f"best at p{star_name}"
         name = "" if combo == run.baseline else f": {run.short(combo)}"
-        handles.append((line, f"{role} ({duration(at99[combo])}){name}"))
+        handles.append((line, f"{role} ({duration(at_star[combo])}){name}"))
     axes.set_xscale("log")
     axes.set_yscale("log")
     ticks = [(1 / (1 - q), label) for q, label in NINES if q <= end]

@@ -1,0 +1,297 @@
+// The runtime's own deliberate bugs (interfaces/mutant.h): each has a program that is right, and stays right under
+// every schedule, but not with that bug. A child process plants the bug and runs the program over some seeds; it must
+// be killed by checkmark, by an invariant, or by a seal. The control runs the same seeds without a bug and must end
+// well.
+//
+// Not here: kNoShadeGoArguments. What a running goroutine has on its stack is in the snapshot or was born black, so the
+// closure that it gives to a new one protects nothing that is not protected already; no program can tell.
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <thread>
+
+#include "interfaces/mutant.h"
+#include "runtime/blocking.h"
+#include "tests/runtime/heap_program.h"
+
+namespace gearbox::testing {
+namespace {
+
+#if defined(GEARBOX_CHECKED)
+
+Program program(std::uint64_t seed, std::uint64_t stress = 0) {
+  Program s;
+  s.options.procs = 2;
+  s.options.seed = seed;
+  s.options.checkmark = true;
+  s.options.stress_alloc = stress;
+  s.options.heap_mib = 4096;
+  return s;
+}
+
+// So many that looking at them all takes a while: what a mutator does meanwhile falls between two root jobs.
+constexpr std::size_t kManyRoots = 100'000;
+
+// Runs `round` beside a goroutine that collects all the time, until it has said often enough what became of an object.
+// Returns how many were damaged.
+template <class F>
+std::uint64_t beside_collections(std::uint64_t seed, int rounds, F round) {
+  std::uint64_t damaged = 0;
+  run(program(seed), [&] {
+    std::vector<Root<Node>> many(kManyRoots);
+    std::atomic<bool> done{false};
+    WaitGroup group;
+    group.add(1);
+    go([&] {
+      while (!done) gc();
+      group.done();
+    });
+    for (int i = 0; i < rounds && damaged == 0; ++i)
+      if (!round(i)) ++damaged;
+    done = true;
+    group.wait();
+  });
+  return damaged;
+}
+
+// kSkipRoots
+std::uint64_t fuzz(std::uint64_t seed) {
+  std::atomic<std::uint64_t> damaged{0}, walked{0};
+  run(program(seed, 3), [&] {
+    const auto mail = make_chan<Node*>(seed % 3);
+    WaitGroup group;
+    group.add(4);
+    for (std::uint64_t g = 0; g < 4; ++g)
+      go([&, g] {
+        mutate(seed * 100 + g, 2000, mail, damaged, walked);
+        group.done();
+      });
+    group.wait();
+  });
+  return damaged;
+}
+
+// kNoSpillAtSyscall: over the call, the object is known to a register only.
+[[gnu::noinline]] int held_over_a_call() {
+  Node* held = chain(20);
+  blocking([] { os::sleep_ns(3 * kMillisecond); });
+  return intact_length(held);
+}
+std::uint64_t block(std::uint64_t seed) {
+  return beside_collections(seed, 20, [](int) { return held_over_a_call() == 20; });
+}
+
+// kNoShadeAtRootEnd: the last that is seen of the object before its Root ends is a read.
+std::uint64_t end_roots(std::uint64_t seed) {
+  std::vector<Root<Node>> vector;
+  std::map<int, Root<Node>> map;
+  vector.reserve(1);
+  return beside_collections(seed, 60, [&](int i) {
+    [&]() __attribute__((noinline)) {
+      vector.emplace_back(chain(3));
+      map.emplace(i, chain(3));
+    }
+    ();
+    scrub_stack();
+    if (!wait_for_mark()) return true;
+    const Node* of_vector = vector.back();
+    vector.pop_back();
+    const Node* of_map = map.begin()->second;
+    map.clear();
+    wait_for_sweep();
+    return intact_length(of_vector) == 3 && intact_length(of_map) == 3;
+  });
+}
+
+// kNoShadeWithoutP: references move from Root to Root on a thread that no pause stops, and in a blocking call.
+void shuffle(std::vector<Root<Node>>& slots, std::uint64_t seed, const std::atomic<bool>& done) {
+  Random random(seed);
+  while (!done) {
+    Root<Node>& from = slots[random.below(static_cast<std::uint32_t>(slots.size()))];
+    Root<Node>& to = slots[random.below(static_cast<std::uint32_t>(slots.size()))];
+    if (from.load() == nullptr || to.load() != nullptr) continue;
+    to = from;
+    from = nullptr;
+  }
+}
+std::uint64_t move_without_p(std::uint64_t seed) {
+  constexpr std::size_t kNodes = 500;
+  std::uint64_t damaged = 0;
+  run(program(seed), [&] {
+    std::vector<Root<Node>> many(kManyRoots / 4), outside(kNodes * 2), blocked(kNodes * 2);
+    [&]() __attribute__((noinline)) {
+      for (std::size_t i = 0; i < kNodes; ++i) outside[i] = make<Node>(i), blocked[i] = make<Node>(i);
+    }
+    ();
+    scrub_stack();
+    std::atomic<bool> done{false};
+    std::thread foreign([&] { shuffle(outside, seed, done); });
+    WaitGroup group;
+    group.add(1);
+    go([&] {
+      blocking([&] { shuffle(blocked, seed + 1, done); });
+      group.done();
+    });
+    for (int i = 0; i < 25; ++i) gc();
+    done = true;
+    group.wait();
+    blocking([&] { foreign.join(); });
+    for (const auto* slots : {&outside, &blocked}) {
+      std::size_t found = 0;
+      for (const auto& slot : *slots)
+        if (slot.load() != nullptr) slot->intact() ? ++found : ++damaged;
+      if (found != kNodes) ++damaged;
+    }
+  });
+  return damaged;
+}
+
+// kNoShadeAtHandoff: an object is in a channel's buffer when the mark begins, and on a black stack before the buffer is
+// looked at.
+std::uint64_t receive_early(std::uint64_t seed) {
+  Chan<Node*> channel(1);
+  return beside_collections(seed, 60, [&](int) {
+    [&]() __attribute__((noinline)) { channel.send(chain(3)); }
+    ();
+    scrub_stack();
+    if (!wait_for_mark()) return channel.recv() != nullptr;
+    const Node* received = channel.recv();
+    wait_for_sweep();
+    return intact_length(received) == 3;
+  });
+}
+
+// kRunUnscanned: a goroutine runs on, and its reference with it, from a frame that a late scan would see to one below
+// the place where it was stopped.
+[[gnu::noinline]] bool deep_below(const Node* n, int depth) {
+  if (depth > 0) {
+    const bool intact = deep_below(n, depth - 1);
+    asm volatile("" ::: "memory");  // no tail call: each level is a frame
+    return intact;
+  }
+  const std::int64_t until = os::monotonic_ns() + 100 * kMillisecond;
+  while (current_g()->scan.load() != ScanState::kScanned && os::monotonic_ns() < until) cpu_relax();
+  wait_for_sweep();
+  return intact_length(n) == 3;
+}
+std::uint64_t sink(std::uint64_t seed) {
+  return beside_collections(seed, 60, [](int) {
+    Node* volatile held = nullptr;
+    [&]() __attribute__((noinline)) { held = chain(3); }
+    ();
+    scrub_stack();
+    if (!wait_for_mark()) return true;
+    Node* n = held;
+    held = nullptr;
+    return deep_below(n, 60);
+  });
+}
+
+// kHideClosures: deferred functions, finalizers, timers.
+std::uint64_t hide(std::uint64_t seed) {
+  std::atomic<std::uint64_t> damaged{0};
+  run(program(seed), [&] {
+    std::atomic<int> called{0};
+    [&]() __attribute__((noinline)) {
+      after_func(20 * kMillisecond, [n = chain(3), &damaged, &called] {
+        if (intact_length(n) != 3) ++damaged;
+        ++called;
+      });
+      for (int i = 0; i < 20; ++i)
+        set_finalizer(make<Node>(1u), [n = chain(3), &damaged](Node*) {
+          if (intact_length(n) != 3) ++damaged;
+        });
+    }
+    ();
+    scope([&](Defer& defer) {
+      [&]() __attribute__((noinline)) {
+        for (int i = 0; i < 40; ++i)
+          defer([n = chain(3), &damaged] {
+            if (intact_length(n) != 3) ++damaged;
+          });
+      }
+      ();
+      scrub_stack();
+      for (int i = 0; i < 4; ++i) {
+        litter(300);
+        gc();
+      }
+    });
+    while (called == 0) gearbox::sleep(kMillisecond);
+  });
+  return damaged;
+}
+
+// kNoPad: a row that fills its cell, known by its end only.
+std::uint64_t point_past_the_end(std::uint64_t seed) {
+  return beside_collections(seed, 10, [](int) {
+    constexpr std::size_t kRows = 30, kLength = (1024 - sizeof(ObjectHeader)) / sizeof(Ref<Node>);
+    const Ref<Node>* ends[kRows];
+    [&]() __attribute__((noinline)) {
+      for (const auto*& end : ends) {
+        const auto row = make_array<Ref<Node>>(kLength);
+        for (auto& slot : row) slot = make<Node>(1u);
+        end = row.data() + row.size();
+      }
+    }
+    ();
+    scrub_stack();
+    gc();
+    gc();
+    for (const auto* end : ends)
+      for (std::size_t i = 1; i <= kLength; ++i)
+        if (!current_runtime().heap().contains(
+                reinterpret_cast<std::uintptr_t>(end[-static_cast<std::ptrdiff_t>(i)].load())) ||
+            !end[-static_cast<std::ptrdiff_t>(i)]->intact())
+          return false;
+    return true;
+  });
+}
+
+struct Killer {
+  Mutant mutant;
+  const char* name;
+  std::uint64_t (*damage)(std::uint64_t seed);
+  std::uint64_t seeds;
+};
+void PrintTo(const Killer& killer, std::ostream* out) { *out << killer.name; }
+
+class RuntimeMutants : public ::testing::TestWithParam<Killer> {};
+INSTANTIATE_TEST_SUITE_P(Each, RuntimeMutants,
+                         ::testing::Values(Killer{Mutant::kSkipRoots, "SkipRoots", fuzz, 4},
+                                           Killer{Mutant::kNoSpillAtSyscall, "NoSpillAtSyscall", block, 4},
+                                           Killer{Mutant::kNoShadeAtRootEnd, "NoShadeAtRootEnd", end_roots, 4},
+                                           Killer{Mutant::kNoShadeWithoutP, "NoShadeWithoutP", move_without_p, 4},
+                                           Killer{Mutant::kNoShadeAtHandoff, "NoShadeAtHandoff", receive_early, 4},
+                                           Killer{Mutant::kRunUnscanned, "RunUnscanned", sink, 4},
+                                           Killer{Mutant::kHideClosures, "HideClosures", hide, 2},
+                                           Killer{Mutant::kNoPad, "NoPad", point_past_the_end, 2}),
+                         [](const auto& info) { return std::string(info.param.name); });
+
+// Never returns.
+void provoke(const Killer& killer, Mutant planted) {
+  planted_mutant.store(planted);
+  for (std::uint64_t seed = 1; seed <= killer.seeds; ++seed) {
+    if (killer.damage(seed) == 0) continue;
+    std::fputs("damaged objects were found\n", stderr);
+    std::abort();
+  }
+  std::_Exit(0);
+}
+
+TEST_P(RuntimeMutants, IsKilled) {
+  ::testing::FLAGS_gtest_death_test_style = "threadsafe";
+  EXPECT_DEATH(provoke(GetParam(), GetParam().mutant),
+               "damaged objects were found|checkmark: reachable and not marked|gearbox: invariant .* broken|"
+               "gearbox: contract broken|unexpected signal: SIGSEGV|AddressSanitizer");
+}
+
+TEST_P(RuntimeMutants, ControlEndsWell) {
+  ::testing::FLAGS_gtest_death_test_style = "threadsafe";
+  EXPECT_EXIT(provoke(GetParam(), Mutant::kNone), ::testing::ExitedWithCode(0), "");
+}
+
+#endif
+
+}  // namespace
+}  // namespace gearbox::testing

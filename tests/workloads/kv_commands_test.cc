@@ -1,0 +1,253 @@
+// Commands against the replies of Redis 7.0, byte for byte.
+#include <gtest/gtest.h>
+
+#include "tests/runtime/program.h"
+#include "workloads/kv_server/commands.h"
+
+namespace gearbox::workloads::kv {
+namespace {
+
+// Words of a request, separated by blanks; '' is an empty one.
+Request words(std::string_view line) {
+  Request request;
+  while (!line.empty()) {
+    const std::size_t end = std::min(line.find(' '), line.size());
+    const std::string_view word = line.substr(0, end);
+    request.arguments.push_back(word == "''" ? std::string_view() : word);
+    line.remove_prefix(std::min(end + 1, line.size()));
+  }
+  return request;
+}
+std::string ask(Store& store, std::string_view line) {
+  std::string out;
+  EXPECT_TRUE(execute(store, words(line), out));
+  return out;
+}
+// "|" for the end of a line.
+std::string shown(std::string reply) {
+  for (std::size_t at = reply.find("\r\n"); at != std::string::npos; at = reply.find("\r\n", at))
+    reply.replace(at, 2, "|");
+  return reply;
+}
+
+struct Row {
+  const char* request;
+  const char* reply;
+};
+void expect_all(std::initializer_list<Row> rows) {
+  testing::run(testing::Program{}, [&] {
+    auto store = std::make_unique<Store>();
+    for (const Row& row : rows) EXPECT_EQ(shown(ask(*store, row.request)), row.reply) << row.request;
+  });
+}
+
+constexpr const char* kWrongType = "-WRONGTYPE Operation against a key holding the wrong kind of value|";
+constexpr const char* kNotInteger = "-ERR value is not an integer or out of range|";
+
+TEST(KvCommands, Strings) {
+  expect_all({
+      {"get a", "$-1|"},
+      {"set a one", "+OK|"},
+      {"GET a", "$3|one|"},
+      {"set e ''", "+OK|"},
+      {"get e", "$0||"},
+      {"set a two nx", "$-1|"},
+      {"set b two xx", "$-1|"},
+      {"set a two XX", "+OK|"},
+      {"set a x nx xx", "-ERR syntax error|"},
+      {"set a x ex", "-ERR syntax error|"},
+      {"set a x ex 1 px 1", "-ERR syntax error|"},
+      {"set a x keepttl ex 1", "-ERR syntax error|"},
+      {"set a x ex abc", kNotInteger},
+      {"set a x ex 0", "-ERR invalid expire time in 'set' command|"},
+      {"set a x exat -1", "-ERR invalid expire time in 'set' command|"},
+      {"set a x ex 9223372036854775807", "-ERR invalid expire time in 'set' command|"},
+      {"set a three get", "$3|two|"},
+      {"set new first get", "$-1|"},
+      {"set a four nx get", "$5|three|"},
+      {"get a", "$5|three|"},
+      {"set a four ex 1000", "+OK|"},
+      {"set a five keepttl", "+OK|"},
+      {"get a", "$4|five|"},
+      {"set gone x exat 1", "+OK|"},
+      {"get gone", "$-1|"},
+      {"set later x pxat 99999999999999", "+OK|"},
+      {"get later", "$1|x|"},
+      {"mset a 1 b 2 a 3", "+OK|"},
+      {"mget a b nothing", "*3|$1|3|$1|2|$-1|"},
+      {"mset a 1 b", "-ERR wrong number of arguments for 'mset' command|"},
+      {"exists a a b nothing", ":3|"},
+      {"del a b nothing", ":2|"},
+      {"get", "-ERR wrong number of arguments for 'get' command|"},
+  });
+}
+
+TEST(KvCommands, Numbers) {
+  expect_all({
+      {"incr n", ":1|"},
+      {"incr n", ":2|"},
+      {"decr n", ":1|"},
+      {"incrby n 41", ":42|"},
+      {"incrby n -2", ":40|"},
+      {"incrby n x", kNotInteger},
+      {"set n 9223372036854775807", "+OK|"},
+      {"incr n", "-ERR increment or decrement would overflow|"},
+      {"set n abc", "+OK|"},
+      {"incr n", kNotInteger},
+      {"rpush l x", ":1|"},
+      {"incr l", kWrongType},
+  });
+}
+
+TEST(KvCommands, Lists) {
+  expect_all({
+      {"lpush l c b a", ":3|"},
+      {"rpush l d e", ":5|"},
+      {"lrange l 0 -1", "*5|$1|a|$1|b|$1|c|$1|d|$1|e|"},
+      {"lrange l 1 2", "*2|$1|b|$1|c|"},
+      {"lrange l -2 100", "*2|$1|d|$1|e|"},
+      {"lrange l 3 1", "*0|"},
+      {"lrange l x 1", kNotInteger},
+      {"llen l", ":5|"},
+      {"lpop l", "$1|a|"},
+      {"rpop l", "$1|e|"},
+      {"lpop l 0", "*0|"},
+      {"lpop l 2", "*2|$1|b|$1|c|"},
+      {"rpop l 10", "*1|$1|d|"},
+      {"exists l", ":0|"},
+      {"lpop l", "$-1|"},
+      {"lpop l 1", "*-1|"},
+      {"lpop l -1", "-ERR value is out of range, must be positive|"},
+      {"lpop l x", "-ERR value is out of range, must be positive|"},
+      {"LPOP l 1 2", "-ERR wrong number of arguments for 'lpop' command|"},
+      {"llen l", ":0|"},
+      {"set s x", "+OK|"},
+      {"lpush s x", kWrongType},
+      {"lpop s", kWrongType},
+      {"llen s", kWrongType},
+      {"lrange s 0 1", kWrongType},
+      {"rpush l x", ":1|"},
+      {"get l", kWrongType},
+      {"mget l s", "*2|$-1|$1|x|"},
+      {"set l x get", kWrongType},
+      {"set l x", "+OK|"},
+      {"get l", "$1|x|"},
+  });
+}
+
+TEST(KvCommands, Server) {
+  expect_all({
+      {"ping", "+PONG|"},
+      {"ping hello", "$5|hello|"},
+      {"ping a b", "-ERR wrong number of arguments for 'ping' command|"},
+      {"echo hi", "$2|hi|"},
+      {"select 0", "+OK|"},
+      {"select 17", "-ERR DB index is out of range|"},
+      {"select x", kNotInteger},
+      {"set a 1", "+OK|"},
+      {"dbsize", ":1|"},
+      {"flushall x", "-ERR syntax error|"},
+      {"flushall async", "+OK|"},
+      {"dbsize", ":0|"},
+      {"foo a b", "-ERR unknown command 'foo', with args beginning with: 'a' 'b' |"},
+      {"foo", "-ERR unknown command 'foo', with args beginning with: |"},
+  });
+  testing::run(testing::Program{}, [] {
+    Store store;
+    std::string out;
+    EXPECT_FALSE(execute(store, words("quit"), out));
+    EXPECT_EQ(out, "+OK\r\n");
+  });
+}
+
+TEST(KvCommands, Info) {
+  expect_all({
+      {"info nosuch", "$0||"},
+      {"info keyspace", "$12|# Keyspace||"},
+      {"mset a 1 b 2", "+OK|"},
+      {"set c 3 ex 100", "+OK|"},
+      {"info keyspace", "$47|# Keyspace|db0:keys=3,expires=1,avg_ttl=0||"},
+      {"del c", ":1|"},
+      {"info KEYSPACE", "$47|# Keyspace|db0:keys=2,expires=0,avg_ttl=0||"},
+      {"info clients", "$53|# Clients|connected_clients:0|blocked_clients:0||"},
+  });
+  testing::run(testing::Program{}, [] {
+    Store store;
+    for (const char* all : {"info", "info everything", "info all", "info stats keyspace clients memory server"}) {
+      const std::string reply = ask(store, all);
+      for (const char* part : {"# Server\r\n", "\r\n\r\n# Clients\r\n", "\r\n\r\n# Memory\r\n", "used_memory:",
+                               "\r\n\r\n# Stats\r\n", "total_commands_processed:0", "\r\n\r\n# Keyspace\r\n"})
+        EXPECT_NE(reply.find(part), std::string::npos) << all << ": " << part;
+    }
+    EXPECT_EQ(ask(store, "info memory").find("# Server"), std::string::npos);
+  });
+}
+
+TEST(KvCommands, Config) {
+  expect_all({
+      {"config", "-ERR wrong number of arguments for 'config' command|"},
+      {"config foo", "-ERR unknown subcommand 'foo'. Try CONFIG HELP.|"},
+      {"config get", "-ERR wrong number of arguments for 'config|get' command|"},
+      {"config get save", "*2|$4|save|$0||"},
+      {"config get SAVE appendonly nothing", "*4|$4|save|$0||$10|appendonly|$2|no|"},
+      {"config get maxmem*y", "*2|$9|maxmemory|$1|0|"},
+      {"config get maxmem?ry [a-b]ppend[^x]nly", "*4|$10|appendonly|$2|no|$9|maxmemory|$1|0|"},
+      {"config get nosuch", "*0|"},
+      {"config set maxmemory", "-ERR wrong number of arguments for 'config|set' command|"},
+      {"config set a 1 b", "-ERR syntax error|"},
+      {"config set foo 1", "-ERR Unknown option or number of arguments for CONFIG SET - 'foo'|"},
+      {"config set databases 1",
+       "-ERR CONFIG SET failed (possibly related to argument 'databases') - can't set immutable config|"},
+      {"config resetstat", "+OK|"},
+      {"config resetstat x", "-ERR wrong number of arguments for 'config|resetstat' command|"},
+      {"config rewrite", "-ERR The server is running without a config file|"},
+  });
+  testing::run(testing::Program{}, [] {
+    Store store;
+    const std::string all = ask(store, "config get *");
+    for (const char* name : {"save", "appendonly", "maxmemory", "databases", "proto-max-bulk-len"})
+      EXPECT_NE(all.find(name), std::string::npos) << name;
+    EXPECT_EQ(kv::reply_length(all), all.size());
+    EXPECT_EQ(ask(store, "config help").substr(0, 5), "*11\r\n");
+  });
+}
+
+TEST(KvCommands, CommandTellsAboutCommands) {
+  expect_all({
+      {"command foo", "-ERR unknown subcommand 'foo'. Try COMMAND HELP.|"},
+      {"command count x", "-ERR wrong number of arguments for 'command|count' command|"},
+      {"command info get nope", "*2|*10|$3|get|:2|*2|+readonly|+fast|:1|:1|:1|*3|+@read|+@string|+@fast|*0|*0|*0|$-1|"},
+      {"command docs get", "*2|$3|get|*6|$7|summary|$22|Get the value of a key|$5|since|$5|1.0.0|$5|group|$6|string|"},
+      {"command docs nope", "*0|"},
+      {"command getkeys mset a 1 b 2", "*2|$1|a|$1|b|"},
+      {"command getkeys get a", "*1|$1|a|"},
+      {"command getkeys ping", "-ERR The command has no key arguments|"},
+      {"command getkeys nope x", "-ERR Invalid command specified|"},
+      {"command getkeys get a b", "-ERR Invalid number of arguments specified for command|"},
+  });
+  testing::run(testing::Program{}, [] {
+    Store store;
+    const std::string count = std::to_string(all_commands().size());
+    EXPECT_EQ(ask(store, "command count"), ":" + count + "\r\n");
+    for (const char* each : {"command", "command info", "command list"}) {
+      const std::string reply = ask(store, each);
+      EXPECT_EQ(reply.substr(0, count.size() + 3), "*" + count + "\r\n") << each;
+      EXPECT_EQ(reply_length(reply), reply.size()) << each;
+    }
+    const std::string docs = ask(store, "command docs");
+    EXPECT_EQ(reply_length(docs), docs.size());
+  });
+}
+
+TEST(KvCommands, EachStoreHashesInItsOwnWay) {
+  testing::run(testing::Program{}, [] {
+    Store one, other;
+    EXPECT_EQ(one.hash_of("key"), one.hash_of("key"));
+    int same = 0;
+    for (int i = 0; i < 64; ++i) same += one.hash_of(std::to_string(i)) == other.hash_of(std::to_string(i)) ? 1 : 0;
+    EXPECT_LT(same, 64);
+  });
+}
+
+}  // namespace
+}  // namespace gearbox::workloads::kv
