@@ -69,6 +69,7 @@ namespace gearbox {
 // What the sanitizers need to know of one stack.
 struct StackIdentity {
   void* tsan_fiber = nullptr;
+  std::uint32_t tsan_deaths = 0;  // of goroutines that had the fiber
   const void* asan_bottom = nullptr;
   std::size_t asan_bytes = 0;
   void* asan_fake_stack = nullptr;

@@ -286,6 +286,15 @@ void Runtime::goroutine_main() {
 }
 
 void Runtime::recycle(Runtime& runtime, Goroutine* g, void*) {
+#if GEARBOX_TSAN
+  // A goroutine ends in the middle of some calls. TSan never sees them return, and its list of callers, which has 65536
+  // places and no check, is that much longer for the next goroutine on this fiber.
+  constexpr std::uint32_t kDeathsPerFiber = 500;
+  if (++g->identity.tsan_deaths == kDeathsPerFiber) {
+    __tsan_destroy_fiber(std::exchange(g->identity.tsan_fiber, nullptr));
+    g->identity.tsan_deaths = 0;
+  }
+#endif
   g->status.store(GStatus::kDead, std::memory_order_relaxed);
   auto* p = current_processor();
   if (g->stack_hi != 0) {

@@ -60,6 +60,20 @@ TEST_P(Goroutines, EachRunsExactlyOnce) {
   for (const auto& n : ran) ASSERT_EQ(n.load(), 1);
 }
 
+// One after another, so that a few of them live all these lives.
+TEST_P(Goroutines, EndAndBeginAnewManyTimes) {
+  run(setup(), [] {
+    constexpr int kLives = 50'000;
+    const auto done = make_chan<int>();
+    int sum = 0;
+    for (int i = 0; i < kLives; ++i) {
+      go([=] { done.send(1); });
+      sum += done.recv();
+    }
+    EXPECT_EQ(sum, kLives);
+  });
+}
+
 TEST_P(Goroutines, YieldLetsTheOtherRun) {
   run(setup(), [] {
     // With one P, two goroutines that yield alternate; with more, both must get on.
