@@ -51,8 +51,8 @@ class Report {
     checks.push_back({std::move(name), ok, std::move(detail)});
   }
   template <class T>
-  void check_equal(std::string name, const T& found, const T& expected) {
-    check(std::move(name), found == expected,
+  void check_equal(const std::string& name, const T& found, const T& expected) {
+    check(name, found == expected,
           found == expected ? fmt::format("{}", found) : fmt::format("found {}, expected {}", found, expected));
   }
 

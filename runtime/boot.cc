@@ -306,7 +306,7 @@ Result<RunStats> run_program(const RuntimeOptions& options, const GearSet& gears
   if (!runtime) return runtime.error();
   Runtime* r = runtime->get();
   RunStats stats = r->run(std::move(main));
-  if (!r->join_machines()) runtime->release();  // a thread is still inside: the runtime is left behind
+  if (!r->join_machines()) (void)runtime->release();  // a thread is still inside: the runtime is left behind
   return stats;
 }
 

@@ -158,7 +158,8 @@ class ChanOf final : public ChanCore {
       new (into) T(std::move(first));
       first.~T();
       if constexpr (kMayRefer<T>)
-        std::memset(static_cast<void*>(&first), 0, sizeof(T));  // what was received must not look reachable here
+        // What was received must not look reachable here.
+        std::memset(static_cast<void*>(&first), 0, sizeof(T));  // NOLINT(bugprone-use-after-move): it is raw memory now
       head_ = head_ + 1 == capacity_ ? 0 : head_ + 1;
       --count_;
       if (Waiter* w = senders_.pop()) {  // the buffer was full: its place goes to the first who waited

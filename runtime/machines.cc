@@ -277,6 +277,7 @@ void* Runtime::machine_entry(void* machine) {
     {
       Guard<SpinLock> hold(runtime.idle_lock_);
       p = std::exchange(m->next_p, nullptr);
+      m->held = std::exchange(m->next_g, nullptr);  // a thread that was made for a locked goroutine, which was faster
     }
     if (p != nullptr) {
       runtime.acquire(m, p);

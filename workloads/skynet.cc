@@ -15,7 +15,7 @@ struct Params {
   }
 };
 
-void node(Chan<std::uint64_t> up, std::uint64_t first, std::uint64_t leaves) {
+void node(const Chan<std::uint64_t>& up, std::uint64_t first, std::uint64_t leaves) {
   if (leaves == 1) {
     up.send(first);
     return;

@@ -375,10 +375,10 @@ bool Concurrent::take_root_job(Marker& marker) {
     // What a finalizer will see must live; the object itself need not.
     world_.visit_finalizer_objects(
         [](void* c, void* payload) {
-          auto& [marker, heap] = *static_cast<Context*>(c);
-          const Object object = find_object(heap, reinterpret_cast<std::uintptr_t>(payload));
+          const Context& found = *static_cast<Context*>(c);
+          const Object object = find_object(found.heap, reinterpret_cast<std::uintptr_t>(payload));
           for_each_slot(object, [&](auto* slot) {
-            marker.grey_word(slot->load(std::memory_order_acquire));
+            found.marker.grey_word(slot->load(std::memory_order_acquire));
           });  // partner: Ref::store()
         },
         &context);

@@ -15,7 +15,7 @@ namespace {
 
 #if defined(GEARBOX_CHECKED)
 
-// Not here: bugs of the runtime's half, like kNoShadeAtHandoff and kRunUnscanned, which need real stacks and channels
+// Not here: bugs of the runtime's half, like kNoShadeAtHandoff, which need real stacks and channels
 // to be seen; tests/runtime/mutant_test.cc has them.
 struct Planted {
   Mutant mutant;

@@ -166,10 +166,10 @@ TEST(KvCommands, Info) {
       {"info keyspace", "$12|# Keyspace||"},
       {"mset a 1 b 2", "+OK|"},
       {"set c 3 ex 100", "+OK|"},
-      {"info keyspace", "$47|# Keyspace|db0:keys=3,expires=1,avg_ttl=0||"},
+      {"info keyspace", "$44|# Keyspace|db0:keys=3,expires=1,avg_ttl=0||"},
       {"del c", ":1|"},
-      {"info KEYSPACE", "$47|# Keyspace|db0:keys=2,expires=0,avg_ttl=0||"},
-      {"info clients", "$53|# Clients|connected_clients:0|blocked_clients:0||"},
+      {"info KEYSPACE", "$44|# Keyspace|db0:keys=2,expires=0,avg_ttl=0||"},
+      {"info clients", "$51|# Clients|connected_clients:0|blocked_clients:0||"},
   });
   testing::run(testing::Program{}, [] {
     Store store;
@@ -190,7 +190,7 @@ TEST(KvCommands, Config) {
       {"config get", "-ERR wrong number of arguments for 'config|get' command|"},
       {"config get save", "*2|$4|save|$0||"},
       {"config get SAVE appendonly nothing", "*4|$4|save|$0||$10|appendonly|$2|no|"},
-      {"config get maxmem*y", "*2|$9|maxmemory|$1|0|"},
+      {"config get maxmem*y", "*4|$9|maxmemory|$1|0|$16|maxmemory-policy|$10|noeviction|"},
       {"config get maxmem?ry [a-b]ppend[^x]nly", "*4|$10|appendonly|$2|no|$9|maxmemory|$1|0|"},
       {"config get nosuch", "*0|"},
       {"config set maxmemory", "-ERR wrong number of arguments for 'config|set' command|"},

@@ -131,7 +131,8 @@ void command_keys(const Arguments& a, std::string& out) {
   if (known->arity >= 0 ? count != known->arity : count < -known->arity)
     return reply_error(out, "ERR Invalid number of arguments specified for command");
   const int last = known->last_key < 0 ? count + known->last_key : known->last_key;
-  reply_array(out, static_cast<std::size_t>((last - known->first_key) / known->key_step + 1));
+  const int keys = (last - known->first_key) / known->key_step + 1;
+  reply_array(out, static_cast<std::size_t>(keys));
   for (int i = known->first_key; i <= last; i += known->key_step) reply_bulk(out, a[static_cast<std::size_t>(i) + 2]);
 }
 
