@@ -76,7 +76,7 @@ class SpanRecords {
     if (base_ != 0) os::release(reinterpret_cast<void*>(base_), bytes());
   }
   // The record of a new span of `count` pages. Both bitmaps are clear.
-  SpanRecord* make(std::size_t first, std::size_t count, std::uint32_t words) noexcept {
+  SpanRecord* make(std::size_t first, [[maybe_unused]] std::size_t count, std::uint32_t words) noexcept {
     GEARBOX_INVARIANT(SR1, first + count <= pages_ && words <= count * kWordsPerPage,
                       "a span of {} cell words on pages {}+{} of {}", words, first, count, pages_);
     auto* record = new (reinterpret_cast<void*>(base_ + first * kPlaceBytes)) SpanRecord;

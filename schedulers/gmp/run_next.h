@@ -12,6 +12,7 @@
 
 #include <atomic>
 
+#include "base/check.h"
 #include "base/os/fence.h"
 #include "interfaces/goroutine.h"
 
@@ -19,8 +20,11 @@ namespace gearbox::schedulers::gmp_parts {
 
 class RunNext {
  public:
-  // Before first use. `asymmetric`: REQUIRES os::has_heavy_fence().
-  void configure(bool asymmetric) noexcept { asymmetric_ = asymmetric; }
+  // Before first use. REQUIRES: os::has_heavy_fence(), for asymmetric.
+  void configure(bool asymmetric) {
+    GEARBOX_REQUIRE(!asymmetric || os::has_heavy_fence(), "this kernel has no membarrier, or refuses it");
+    asymmetric_ = asymmetric;
+  }
 
   // Any thread; a hint but for the owner, who may trust null.
   G* look(std::memory_order order = std::memory_order_relaxed) const noexcept { return next_.load(order); }
