@@ -66,7 +66,7 @@ TEST_P(Mutants, IsNoticed) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   EXPECT_DEATH(provoke(GetParam(), GetParam().mutant, kSeeds),
                "gearbox: contract broken|gearbox: invariant .* broken|checkmark: reachable and not marked|"
-               "a bad address was used|AddressSanitizer");
+               "a bad address was used|AddressSanitizer|ThreadSanitizer: SEGV");
 }
 
 TEST_P(Mutants, ControlEndsWell) {
