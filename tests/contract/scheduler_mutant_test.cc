@@ -15,10 +15,12 @@ void interleavings(const OptionEnd& end) {
       if (procs_for(end, procs) == procs) Interleaver(end, procs, seed).run(50);
 }
 void storm(const OptionEnd& end) {
-  for (std::uint64_t seed = 1; seed <= 10; ++seed) mixed_storm(end, procs_for(end, 4), 1, 10'000, seed);
+  for (std::uint64_t seed = 1; seed <= 3; ++seed) mixed_storm(end, procs_for(end, 4), 1, 10'000, seed);
 }
-// Whatever is picked has been stolen from the ring of an owner that is busy.
-void duel(const OptionEnd& end) { parking_duel(end, 2, false, 2'000, 1); }
+// Whatever is picked has been taken from an owner that is busy, by one that was about to sleep.
+void duel(const OptionEnd& end) {
+  for (std::uint64_t seed = 1; seed <= 8; ++seed) parking_duel(end, 2, false, 2'000, seed);
+}
 void gangs(const OptionEnd& end) { gang(end, procs_for(end, 3), 2'000, 1); }
 
 struct Contract {
@@ -66,6 +68,8 @@ INSTANTIATE_TEST_SUITE_P(
     ::testing::Values(Planted{Mutant::kNoSecondLook, "NoSecondLook", kGmp, kInterleavings},
                       Planted{Mutant::kNoSecondLook, "NoSecondLook", kGlobalQueue, kInterleavings},
                       Planted{Mutant::kNoSecondLook, "NoSecondLook", kNull, kInterleavings},
+                      Planted{Mutant::kNoSecondLook, "NoSecondLook", kGmp, kDuel},
+                      Planted{Mutant::kNoSecondLook, "NoSecondLook", kGlobalQueue, kDuel},
                       Planted{Mutant::kNoWakeAtEnqueue, "NoWakeAtEnqueue", kGmp, kInterleavings},
                       Planted{Mutant::kNoWakeAtEnqueue, "NoWakeAtEnqueue", kGlobalQueue, kInterleavings},
                       Planted{Mutant::kNoWakeAtEnqueue, "NoWakeAtEnqueue", kNull, kInterleavings},
