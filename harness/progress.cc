@@ -1,6 +1,7 @@
 #include "harness/progress.h"
 
 #include <fmt/format.h>
+#include <cmath>
 
 #include <algorithm>
 #include <cstdio>
@@ -15,7 +16,7 @@ constexpr int kErrors = 2;
 }  // namespace
 
 std::string duration_text(double seconds) {
-  const auto s = static_cast<std::uint64_t>(std::max(0.0, seconds) + 0.5);
+  const auto s = static_cast<std::uint64_t>(std::llround(std::max(0.0, seconds)));
   if (s < 60) return fmt::format("{} s", s);
   if (s < 3600) return fmt::format("{} min {:02} s", s / 60, s % 60);
   return fmt::format("{} h {:02} min", s / 3600, s / 60 % 60);

@@ -156,10 +156,9 @@ class ChanOf final : public ChanCore {
       T& first = ring_[head_];
       shade_value(first);
       new (into) T(std::move(first));
-      first.~T();
+      first.~T();  // NOLINT(bugprone-use-after-move): what was moved from still has an end
       if constexpr (kMayRefer<T>)
-        // What was received must not look reachable here.
-        std::memset(static_cast<void*>(&first), 0, sizeof(T));  // NOLINT(bugprone-use-after-move): it is raw memory now
+        std::memset(static_cast<void*>(&first), 0, sizeof(T));  // what was received must not look reachable here
       head_ = head_ + 1 == capacity_ ? 0 : head_ + 1;
       --count_;
       if (Waiter* w = senders_.pop()) {  // the buffer was full: its place goes to the first who waited

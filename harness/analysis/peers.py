@@ -231,7 +231,7 @@ def main(arguments: list[str]) -> int:
     invocations = {(side, command) for row in rows for side, command in runner.commands(row)}
     total = options.rounds * len(invocations)
     go_version = None
-    for _ in range(options.rounds):
+    for number in range(1, options.rounds + 1):
         groups: dict[tuple, list[tuple[str, tuple[str, ...]]]] = {}
         for row in rows:  # the two sides of a row follow each other
             groups.setdefault(row.here, [])
@@ -254,6 +254,9 @@ def main(arguments: list[str]) -> int:
                     left = (time.monotonic() - began) / done * (total - done)
                     print(f"\r\033[K{done}/{total} {pair[0]} {pair[1][1] if pair[0] == 'gearbox' else pair[1][0]}, "
                           f"{int(left // 60)} min {int(left % 60):02d} s left", end="", file=sys.stderr, flush=True)
+        if not sys.stderr.isatty():
+            left = (time.monotonic() - began) / done * (total - done)
+            print(f"round {number} of {options.rounds} done, {int(left // 60)} min {int(left % 60):02d} s left", file=sys.stderr, flush=True)
         for row, result in zip(rows, results):
             for side, command in runner.commands(row):
                 answer = answers[side, command]

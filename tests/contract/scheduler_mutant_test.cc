@@ -15,7 +15,7 @@ void interleavings(const OptionEnd& end) {
       if (procs_for(end, procs) == procs) Interleaver(end, procs, seed).run(50);
 }
 void storm(const OptionEnd& end) {
-  for (std::uint64_t seed = 1; seed <= 10; ++seed) mixed_storm(end, procs_for(end, 4), 1, 10'000, seed);
+  for (std::uint64_t seed = 1; seed <= 3; ++seed) mixed_storm(end, procs_for(end, 4), 1, 10'000, seed);
 }
 // Whatever is picked has been stolen from the ring of an owner that is busy.
 void duel(const OptionEnd& end) { parking_duel(end, 2, false, 2'000, 1); }

@@ -12,6 +12,17 @@ inline constexpr std::size_t kStormScale = 8;  // times slower
 inline constexpr std::size_t kStormScale = 1;
 #endif
 
+// Each round of a duel or a gang costs wake-ups by the kernel. Where other programs have the processors that can be
+// milliseconds, and then fewer rounds have to do.
+class Patience {
+ public:
+  bool is_over() { return ++rounds_ % 16 == 0 && std::chrono::steady_clock::now() > until_; }
+
+ private:
+  std::uint64_t rounds_ = 0;
+  const std::chrono::steady_clock::time_point until_ = std::chrono::steady_clock::now() + std::chrono::seconds(5);
+};
+
 // The life of an M: picks, runs and sleeps until the run is over.
 template <class Run>
 void serve(ParkingWorld& world, TestM& m, Run&& run) {
@@ -54,8 +65,9 @@ inline void mixed_storm(const OptionEnd& end, PId procs, std::size_t outsiders, 
           if (has_slept && !world.sleep(m)) return;
           if (world.is_over()) return;
           // Half of the Ms make little and live on what others have, until nobody has anything.
-          const bool makes = m.id % 2 == 0 || random.below(16) == 0 || has_slept;
-          for (std::uint32_t n = makes ? random.below(4) : 0; n > 0 && made < each; --n) make();
+          const bool makes = m.id % 2 == 0 || random.below(16) == 0;
+          for (std::uint32_t n = has_slept ? random.below(100) : makes ? random.below(4) : 0; n > 0 && made < each; --n)
+            make();
           TestG* g = random.below(4) != 0 ? world.pick_local(m.p) : nullptr;
           if (g == nullptr) g = world.pick_next(m.p);
           if (g == nullptr) continue;
@@ -100,7 +112,8 @@ inline void parking_duel(const OptionEnd& end, PId procs, bool outside, std::siz
     // Where only its owner takes the latest, a second one is what others can have.
     const bool pair = m.p != kNoP && !promises(end, Promise::kOthersTakeLatest);
     const PId from = promises(end, Promise::kOthersTakeAnyLocal) ? m.p : kNoP;
-    for (std::size_t i = 0; i < rounds; ++i) {
+    Patience patience;
+    for (std::size_t i = 0; i < rounds && !patience.is_over(); ++i) {
       for (std::uint32_t n = random.below(i % 2 == 0 ? 20 : 400); n > 0; --n) cpu_relax();
       const std::uint64_t target = world.picks().load(std::memory_order_acquire) + 1;
       const Why why = from == kNoP ? Why::kInjected : random.below(2) == 0 ? Why::kSpawned : Why::kReadied;
@@ -130,7 +143,8 @@ inline void gang(const OptionEnd& end, PId procs, std::size_t rounds, std::uint6
   const bool from_owner = promises(end, Promise::kOthersTakeAnyLocal) && promises(end, Promise::kOthersTakeLatest);
   world.run([&](TestM& m) {
     if (m.id == 0) {
-      for (std::size_t i = 0; i < rounds; ++i) {
+      Patience patience;
+      for (std::size_t i = 0; i < rounds && !patience.is_over(); ++i) {
         const PId from = from_owner && i % 2 == 0 ? m.p : kNoP;
         for (std::size_t n = 1; n < procs; ++n) world.put(herd[n], from, from == kNoP ? Why::kInjected : Why::kSpawned);
         world.wait_for(m, left, (i + 1) * (procs - 1));

@@ -17,7 +17,7 @@ TEST_P(SchedulerThreads, ReturnEachEnqueuedGExactlyOnce) {
   for (PId wanted : {1, 2, 4, 8}) {
     const PId procs = procs_for(GetParam(), wanted);
     if (std::exchange(last, procs) == procs) break;  // the member takes no more Ps
-    for (std::size_t outsiders : {0, 2}) mixed_storm(GetParam(), procs, outsiders, 40'000 / kStormScale, wanted);
+    for (std::size_t outsiders : {0, 2}) mixed_storm(GetParam(), procs, outsiders, 24'000 / kStormScale, wanted);
   }
 }
 
@@ -26,12 +26,12 @@ TEST_P(SchedulerThreads, NoPSleepsWhileABusyOneHasWork) {
   for (PId wanted : {2, 3}) {
     // With a single P there is no other to sleep; what remains is work from outside, below.
     if (const PId procs = procs_for(GetParam(), wanted); procs == wanted)
-      parking_duel(GetParam(), procs, false, 10'000 / kStormScale, wanted);
+      parking_duel(GetParam(), procs, false, 4'000 / kStormScale, wanted);
   }
 }
 
 TEST_P(SchedulerThreads, NoPSleepsWhileWorkComesFromOutside) {
-  for (PId wanted : {1, 2}) parking_duel(GetParam(), procs_for(GetParam(), wanted), true, 10'000 / kStormScale, wanted);
+  for (PId wanted : {1, 2}) parking_duel(GetParam(), procs_for(GetParam(), wanted), true, 4'000 / kStormScale, wanted);
 }
 
 TEST_P(SchedulerThreads, AsManyPsWakeAsThereIsWorkFor) {

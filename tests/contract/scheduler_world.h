@@ -28,6 +28,7 @@
 #include "base/lock.h"
 #include "base/os/futex.h"
 #include "base/os/thread.h"
+#include "base/random.h"
 #include "interfaces/registry.h"
 #include "interfaces/scheduler.h"
 #include "interfaces/world.h"
@@ -44,6 +45,7 @@ struct TestG : G {
 // An M of the threaded tests, or a thread outside all Ps (p stays kNoP).
 struct TestM {
   std::uint32_t id = 0;
+  Random random{0};                         // the thread's own
   PId p = kNoP;                             // the thread's own
   PId next_p = kNoP;                        // under ParkingWorld::lock_
   std::atomic<std::uint32_t> wake_word{0};  // futex
@@ -167,6 +169,7 @@ class ParkingWorld final : public World {
     for (std::size_t i = 0; i < procs_ + outsiders; ++i) {
       ms_.push_back(std::make_unique<TestM>());
       ms_[i]->id = static_cast<std::uint32_t>(i);
+      ms_[i]->random = Random(settings_.seed * 1000 + i);
       if (i < procs_) ms_[i]->p = static_cast<PId>(i);
     }
     std::vector<std::thread> threads;
@@ -329,7 +332,12 @@ class ParkingWorld final : public World {
   [[noreturn]] static void refuse() { GEARBOX_PANIC("a scheduler has no business with this part of the World"); }
   void step(At at) {
     ++parking_calls_;
-    if (self_ != nullptr || !hook) return;
+    if (self_ != nullptr) {  // a longer way now and then, so that others meet this M here, too
+      for (std::uint32_t n = self_->random.below(4) == 0 ? self_->random.below(400) : 0; n > 0; --n) cpu_relax();
+      if (self_->random.below(64) == 0) os::yield_thread();
+      return;
+    }
+    if (!hook) return;
     const PId mine = mine_;
     hook(at);
     mine_ = mine;
