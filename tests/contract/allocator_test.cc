@@ -8,6 +8,7 @@
 #include "base/random.h"
 #include "tests/contract/mock_heap.h"
 #include "tests/contract/option_ends.h"
+#include "tests/sanitized.h"
 
 namespace gearbox::testing {
 namespace {
@@ -306,7 +307,7 @@ TEST_P(AllocatorContract, ConservativeLookupRacesWithNewSpans) {
   std::vector<std::function<void()>> bodies;
   bodies.push_back([&] {
     Random random(3);
-    for (int cycle = 0; cycle < 15; ++cycle) {
+    for (int cycle = 0; cycle < (kSanitized ? 4 : 15); ++cycle) {
       for (int i = 0; i < 60; ++i)
         keep(random.below(20), w->allocate(random.below(2) == 0 ? &kBytesDesc : &kSlotArrayDesc, random.below(300000)));
       w->collector().collect(GcReason::kExplicit);

@@ -9,14 +9,9 @@
 
 #include "runtime/api.h"
 #include "runtime/boot.h"
+#include "tests/sanitized.h"
 
 namespace gearbox::testing {
-
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-inline constexpr bool kSanitized = true;  // smaller sizes: TSan has room for some thousand fibers
-#else
-inline constexpr bool kSanitized = false;
-#endif
 
 struct Program {
   std::string scheduler = "gmp", allocator = "size_class", collector = "concurrent", poller = "null";
