@@ -20,6 +20,7 @@
 #define GEARBOX_ASAN 1
 #include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
+#include <sanitizer/lsan_interface.h>
 #else
 #define GEARBOX_ASAN 0
 #endif

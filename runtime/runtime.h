@@ -226,6 +226,10 @@ class Runtime final : public World {
   bool spin_until(const std::atomic<std::uint32_t>& word, std::uint32_t differs_from) const;
   void stamp_birth(Goroutine* g, const P* p);
   void finish();
+  [[noreturn]] void never_return();
+#if GEARBOX_ASAN
+  void disown_what_goroutines_hold();
+#endif
   void wait_for_the_end();
   void send_machines_home();
   Processor* make_processor(PId id);

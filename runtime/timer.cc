@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "runtime/context.h"
+
 namespace gearbox {
 
 TimerHeap::~TimerHeap() {
@@ -18,8 +20,14 @@ TimerHeap::~TimerHeap() {
     }
   }
   std::vector<std::pair<void (*)(void*), void*>> drops;
-  for (const Entry& entry : left)
+  for (const Entry& entry : left) {
     if (entry.timer->drop != nullptr) drops.emplace_back(entry.timer->drop, entry.timer->argument);
+#if GEARBOX_ASAN
+    // It is left as it is on purpose: no leak.
+    else
+      __lsan_ignore_object(entry.timer->argument);
+#endif
+  }
   for (const auto& [drop, argument] : drops) drop(argument);
 }
 

@@ -71,6 +71,13 @@ void Runtime::hold_at_safepoint(Machine* m, Processor* p) {
   set_current_p(m->p);
 }
 
+// Main has returned, and the program was given up while some P could not be stopped. Whoever wanted the world for itself
+// must not go on as if it had it.
+void Runtime::never_return() {
+  if (current_goroutine() != nullptr) on_system_stack([](void*) {}, nullptr);  // the loop sees that all has ended
+  for (;;) os::futex_wait(end_word_, end_word_.load(std::memory_order_relaxed), os::kForever);  // on an M's stack
+}
+
 std::int64_t Runtime::stop_the_world(const char*) {
   const std::int64_t began = os::monotonic_ns();
   // The world lock. On a goroutine a second stopper parks; on an M's stack (the goroutine's context is saved) it takes
@@ -89,6 +96,7 @@ std::int64_t Runtime::stop_the_world(const char*) {
     }
     world_lock_.unlock();
     Machine* m = current_machine();
+    if (ended_.load(std::memory_order_acquire)) never_return();
     GEARBOX_REQUIRE(m->p != nullptr, "S2: P lost while its M waited to stop the world from its own stack");
     if ((m->p->attention.load(std::memory_order_acquire) & kAttentionStop) != 0)
       hold_at_safepoint(m, static_cast<Processor*>(m->p));
@@ -119,7 +127,7 @@ std::int64_t Runtime::stop_the_world(const char*) {
   }
   spin_until(stop_word_, kStopAwaited);
   for (;;) {
-    if (ended_.load(std::memory_order_acquire)) return 0;  // main has returned and nobody waits for this any more
+    if (ended_.load(std::memory_order_acquire)) never_return();
     std::uint32_t word = kStopAwaited;
     if (!stop_word_.compare_exchange_strong(word, kStopSleeps, std::memory_order_acq_rel) && word == kStopReached)
       break;  // partner: count_stopped()

@@ -267,7 +267,7 @@ TEST(KvServerCollected, DataSurvivesCollectionsUnderLoad) {
       SCOPED_TRACE(std::string(allocator) + " " + collector);
       testing::Watchdog watchdog;
       testing::Program program{.allocator = allocator, .collector = collector, .poller = "epoll"};
-      program.procs(2).options.stress_alloc = testing::kSanitized ? 100 : 20;
+      program.procs(2).options.stress_alloc = testing::kSanitized ? 8 : 20;
       const RunStats stats = testing::run(program, [] {
         Serving serving;
         WaitGroup done;
