@@ -38,8 +38,28 @@ namespace gearbox {
 
 namespace detail {
 
+// Written under the channel's lock only, and looked at by a select without it.
+template <class T>
+class Watched {
+ public:
+  Watched(T value) noexcept : value_(value) {}  // NOLINT(google-explicit-constructor): it stands for a T
+  // Acquire, for those without the lock: what is read after it is read later.
+  operator T() const noexcept { return value_.load(std::memory_order_acquire); }  // NOLINT(google-explicit-constructor)
+  Watched& operator=(T value) noexcept {
+    value_.store(value, std::memory_order_relaxed);
+    return *this;
+  }
+
+ private:
+  std::atomic<T> value_;
+};
+
 struct SelectState {
   std::atomic<bool> decided{false};
+  // True for the first that asks.
+  bool win() noexcept {
+    return !decided.load(std::memory_order_relaxed) && !decided.exchange(true, std::memory_order_acq_rel);
+  }
 };
 
 // A goroutine that waits on a channel; on its stack.
@@ -59,13 +79,19 @@ class WaitQueue {
   void push(Waiter& w) noexcept {
     w.next = nullptr;
     w.previous = last_;
-    (last_ != nullptr ? last_->next : first_) = &w;
+    if (last_ != nullptr)
+      last_->next = &w;
+    else
+      first_ = &w;
     last_ = &w;
     w.in_queue = true;
   }
   void remove(Waiter& w) noexcept {
     if (!w.in_queue) return;
-    (w.previous != nullptr ? w.previous->next : first_) = w.next;
+    if (w.previous != nullptr)
+      w.previous->next = w.next;
+    else
+      first_ = w.next;
     (w.next != nullptr ? w.next->previous : last_) = w.previous;
     w.in_queue = false;
   }
@@ -73,13 +99,13 @@ class WaitQueue {
   Waiter* pop() noexcept {
     while (Waiter* w = first_) {
       remove(*w);
-      if (w->select == nullptr || !w->select->decided.exchange(true, std::memory_order_acq_rel)) return w;
+      if (w->select == nullptr || w->select->win()) return w;
     }
     return nullptr;
   }
 
  private:
-  Waiter* first_ = nullptr;
+  Watched<Waiter*> first_{nullptr};
   Waiter* last_ = nullptr;
 };
 
@@ -100,10 +126,23 @@ class ChanCore : public RootBlock {
   // Parks the current goroutine, which is linked in; the lock is released behind it.
   void park_unlocking(const char* why);
 
+  // Without the lock: whether an attempt is worth taking it. False proves that, at one moment during the call, the channel
+  // was open and the operation had to wait: what was seen not to be ready before it was seen open (or, sending, after: a
+  // closed channel does not become full) was so while it was open.
+  bool may_receive() const noexcept {
+    if (count_ > 0 || !senders_.empty()) return true;
+    return closed_;
+  }
+  bool may_send() const noexcept {
+    if (closed_) return true;
+    return count_ < capacity_ || !receivers_.empty();
+  }
+
   SpinLock lock_;
-  bool closed_ = false;
+  Watched<bool> closed_{false};
   const std::uint32_t capacity_;
-  std::uint32_t count_ = 0, head_ = 0;
+  Watched<std::uint32_t> count_{0};
+  std::uint32_t head_ = 0;
   WaitQueue receivers_, senders_;
 
  private:
@@ -147,7 +186,7 @@ class ChanOf final : public ChanCore {
     if (count_ == capacity_) return false;
     shade_value(value);
     new (&ring_[index(count_)]) T(std::move(value));
-    ++count_;
+    count_ = count_ + 1;
     return true;
   }
   // `into` is raw storage; `ok` false: closed and drained, nothing was built.
@@ -160,12 +199,12 @@ class ChanOf final : public ChanCore {
       if constexpr (kMayRefer<T>)
         std::memset(static_cast<void*>(&first), 0, sizeof(T));  // what was received must not look reachable here
       head_ = head_ + 1 == capacity_ ? 0 : head_ + 1;
-      --count_;
+      count_ = count_ - 1;
       if (Waiter* w = senders_.pop()) {  // the buffer was full: its place goes to the first who waited
         T& value = *static_cast<T*>(w->element);
         shade_value(value);
         new (&ring_[index(count_)]) T(std::move(value));
-        ++count_;
+        count_ = count_ + 1;
         w->success = true;
         w->g->wait_word = w;
         wake = w->g;

@@ -50,6 +50,23 @@ int select_cases(SelectCase* const* cases, int count, bool may_block) {
     ChanCore::block_for_ever("select (no cases)");
   }
 
+  // One that is ready now needs no other channel's lock: it was ready at that moment, whatever the others were.
+  for (int k = 0; k < live; ++k) {
+    const int i = order[static_cast<std::size_t>(k)];
+    SelectCase& c = *cases[i];
+    if (!(c.is_send ? c.channel->may_send() : c.channel->may_receive())) continue;
+    Goroutine* wake = nullptr;
+    c.channel->lock_.lock();
+    const bool done = c.attempt(c, wake);
+    c.channel->lock_.unlock();
+    if (!done) continue;  // somebody was faster, or it was a Waiter whose select is decided
+    if (wake != nullptr) current_runtime().ready(wake);
+    return i;
+  }
+  // With one case, the look was as good as a look with the lock, but for the two reasons above: those end here too.
+  if (!may_block && live == 1) return -1;
+
+  // Nothing was: that none is ready is true of one moment only with all locks held.
   locks.lock_all();
   for (int k = 0; k < live; ++k) {
     const int i = order[static_cast<std::size_t>(k)];
@@ -78,19 +95,19 @@ int select_cases(SelectCase* const* cases, int count, bool may_block) {
                          "select");
 
   // The winner's Waiter is out of its queue and its element is done; the others are still linked, or dropped by
-  // somebody who came too late.
+  // somebody who came too late, and who may be looking at the Waiter still: hence the lock, of one channel at a time.
   const auto* winner = static_cast<const Waiter*>(current_goroutine()->wait_word);
   int chosen = -1;
-  locks.lock_all();
   for (int i = 0; i < count; ++i) {
-    if (cases[i]->channel == nullptr) continue;
-    if (&cases[i]->waiter == winner) {
+    SelectCase& c = *cases[i];
+    if (c.channel == nullptr) continue;
+    if (&c.waiter == winner) {
       chosen = i;
     } else {
-      (cases[i]->is_send ? cases[i]->channel->senders_ : cases[i]->channel->receivers_).remove(cases[i]->waiter);
+      Guard<SpinLock> hold(c.channel->lock_);
+      (c.is_send ? c.channel->senders_ : c.channel->receivers_).remove(c.waiter);
     }
   }
-  locks.unlock_all();
   GEARBOX_REQUIRE(chosen >= 0, "a select was woken by nobody");
   SelectCase& c = *cases[chosen];
   c.ok = c.waiter.success;

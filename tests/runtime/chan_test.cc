@@ -135,6 +135,61 @@ TEST(Select, DefaultWhenNothingIsReady) {
   });
 }
 
+// Whoever asks with a default takes a value and puts it back, so the channel never runs dry, and never closes: the default
+// would be a lie, although nobody holds the lock to look.
+TEST(Select, DefaultIsNotTakenWhileThereIsAlwaysAValue) {
+  run(Program{}.procs(4), [] {
+    constexpr int kAskers = 4, kTurns = 20'000;
+    const auto values = make_chan<int>(kAskers + 1);
+    for (int i = 0; i < kAskers + 1; ++i) values.send(i);
+    std::atomic<int> defaults{0};
+    WaitGroup group;
+    group.add(kAskers);
+    for (int i = 0; i < kAskers; ++i)
+      go([&] {
+        for (int k = 0; k < kTurns; ++k) {
+          int taken = -1;
+          select(on_recv(values, [&](int v) { taken = v; }), otherwise([&] { ++defaults; }));
+          if (taken >= 0) select(on_send(values, taken, [] {}), otherwise([&] { ++defaults; }));
+        }
+        group.done();
+      });
+    group.wait();
+    EXPECT_EQ(defaults, 0);
+    EXPECT_EQ(values.len(), kAskers + 1u);
+  });
+}
+
+// A receiver that finds its channel closed, or not ready, was right at some moment: after a close, the next look sees it.
+TEST(Select, DefaultAfterACloseIsNotTaken) {
+  run(Program{}.procs(2), [] {
+    for (int round = 0; round < 2000; ++round) {
+      const auto channel = make_chan<int>(1);
+      std::atomic<bool> closed{false};
+      go([&, channel] {
+        channel.send(7);
+        channel.close();
+        closed = true;
+      });
+      int got = 0;
+      for (bool ended = false; !ended;) {
+        const bool was_closed = closed;
+        bool idle = false;
+        select(on_recv(channel,
+                       [&](int, bool ok) {
+                         if (ok) ++got;
+                         ended = !ok;
+                       }),
+               otherwise([&] { idle = true; }));
+        ASSERT_FALSE(was_closed && idle);
+        if (idle) gosched();
+      }
+      EXPECT_EQ(got, 1);
+      while (!closed) gosched();
+    }
+  });
+}
+
 TEST(Select, ReadyCasesShareFairly) {
   run(two(), [] {
     const auto a = make_chan<int>(1000), b = make_chan<int>(1000);
