@@ -123,7 +123,19 @@ class Marker {
     return true;
   }
   void share();
-  void scan(Grey grey);
+  // What the loop over objects looks at all the time, in registers: the heap's own fields would be loaded anew after
+  // every store.
+  struct Range {
+    std::uintptr_t base;
+    std::size_t bytes;
+    const std::atomic<Span*>* pages;  // null: kStartBits
+  };
+  template <bool kSpans>
+  bool drain_in(const Range& range, const P* p, std::uint64_t work);
+  template <bool kSpans>
+  void look(const Range& range, std::uintptr_t slot);
+  template <bool kSpans>
+  void scan_array(const Range& range, Grey grey);
   void fetch_referent(std::uintptr_t slot) const;
   static constexpr std::size_t kAheadBytes = 64;  // in an array, of slots
 
@@ -134,13 +146,20 @@ class Marker {
 };
 
 inline bool Marker::drain(const P* p, std::uint64_t work) {
+  const Heap& heap = *marking_.heap;
+  return heap.find == FindKind::kSpans ? drain_in<true>({heap.base, heap.bytes, heap.pages}, p, work)
+                                       : drain_in<false>({heap.base, heap.bytes, nullptr}, p, work);
+}
+
+template <bool kSpans>
+inline bool Marker::drain_in(const Range& range, const P* p, std::uint64_t work) {
   // Slots and objects between two looks at the budget and at the P: some microseconds, were all of them cache misses.
   constexpr std::uint64_t kLookUp = 128;
   const std::uint64_t until = work > ~std::uint64_t{0} - work_bytes() ? ~std::uint64_t{0} : work_bytes() + work;
   std::array<Grey, kRing> ring;  // objects whose first line is on its way
   const std::size_t depth = marking_.prefetch;
   std::size_t head = 0, count = 0;
-  for (std::uint64_t look = slots_ + kLookUp;;) {
+  for (std::uint64_t look_up = slots_ + kLookUp;;) {
     Grey next;
     while (count < depth && pop(next)) {
       __builtin_prefetch(reinterpret_cast<const void*>(next.at & ~std::uintptr_t{1}));
@@ -152,9 +171,16 @@ inline bool Marker::drain(const P* p, std::uint64_t work) {
     } else if (depth != 0 || !pop(next)) {
       return false;
     }
-    scan(next);
-    if (slots_ >= look) [[unlikely]] {
-      look = slots_ + kLookUp;
+    if ((next.at & 1) == 0) [[likely]] {
+      const std::uint32_t refs = next.type->ref_count;
+      const std::uint32_t* offsets = next.type->ref_offsets;
+      for (std::uint32_t i = 0; i < refs; ++i) look<kSpans>(range, next.at + offsets[i]);
+      slots_ += refs + 1;
+    } else {
+      scan_array<kSpans>(range, next);
+    }
+    if (slots_ >= look_up) [[unlikely]] {
+      look_up = slots_ + kLookUp;
       if (work_bytes() >= until || (p != nullptr && p->attention.load(std::memory_order_relaxed) != 0)) {
         while (count > 0) push(ring[(head + --count) % kRing]);
         return true;
@@ -178,19 +204,44 @@ inline void Marker::share() {
   marking_.pool.put(half);
 }
 
-inline void Marker::scan(Grey grey) {
-  const TypeDesc& type = *grey.type;
-  auto look = [this](std::uintptr_t slot) __attribute__((always_inline)) {
-    // partner: Ref's release store; carries the contents of a new object
-    const std::uintptr_t word =
-        reinterpret_cast<const std::atomic<std::uintptr_t>*>(slot)->load(std::memory_order_acquire);
-    if (const Object object = find_referent(*marking_.heap, word)) this->grey(object);
-  };
-  if ((grey.at & 1) == 0) {
-    for (std::uint32_t i = 0; i < type.ref_count; ++i) look(grey.at + type.ref_offsets[i]);
-    slots_ += type.ref_count + 1;
-    return;
+// HOT. As grey(find_referent()), but the mark is looked at before anything that only a new object needs.
+template <bool kSpans>
+[[gnu::always_inline]] inline void Marker::look(const Range& range, std::uintptr_t slot) {
+  // partner: Ref's release store; carries the contents of a new object
+  const std::uintptr_t word =
+      reinterpret_cast<const std::atomic<std::uintptr_t>*>(slot)->load(std::memory_order_acquire);
+  const std::uintptr_t offset = word - range.base;
+  if (offset >= range.bytes) return;
+  if constexpr (!kSpans) {
+    if (const Object object = find_referent(*marking_.heap, word)) grey(object);
+  } else {
+    GEARBOX_INVARIANT(referent, find_object(*marking_.heap, word),
+                      "a slot of a reachable object refers to {:#x}, where no object is", word);
+    // partner: the allocator's releases when it made the span; the word was read with acquire after them
+    const Span& span = *range.pages[offset / kHeapPage].load(std::memory_order_acquire);
+    const std::uint64_t cell = ((word - span.base) * span.divide_magic) >> 32;
+    std::atomic<std::uint64_t>& marks = span.mark_bits[cell / 64];
+    const std::uint64_t bit = std::uint64_t{1} << (cell % 64);
+    if ((marks.load(std::memory_order_relaxed) & bit) != 0) return;
+    if ((marks.fetch_or(bit, std::memory_order_relaxed) & bit) != 0) return;
+    const std::size_t cell_bytes = span.cell_count == 1 ? span.bytes : span.cell_bytes;
+    marked_bytes_ += cell_bytes;
+    ++marked_objects_;
+    std::uintptr_t payload = span.base + cell * cell_bytes;
+    const TypeDesc* type = span.type;
+    if (span.kind == CellKind::kHeader) {
+      type = reinterpret_cast<const ObjectHeader*>(payload)->type.load(std::memory_order_acquire);
+      payload += sizeof(ObjectHeader);
+    }
+    if (type == nullptr || type->ref_count == 0) return;
+    push({payload | (type->array ? 1 : 0), type});
   }
+}
+
+// A piece of a row of elements; what is left of it is pushed again.
+template <bool kSpans>
+[[gnu::noinline]] inline void Marker::scan_array(const Range& range, Grey grey) {
+  const TypeDesc& type = *grey.type;
   std::uintptr_t row = grey.at - 1;
   const Object object = find_object(*marking_.heap, row);
   const std::uintptr_t end = object.payload + object.payload_bytes;
@@ -205,7 +256,7 @@ inline void Marker::scan(Grey grey) {
     for (std::uint32_t i = 0; i < type.ref_count; ++i) {
       const std::uintptr_t slot = row + type.ref_offsets[i];
       if (slot + ahead < stop) fetch_referent(slot + ahead);
-      look(slot);
+      look<kSpans>(range, slot);
     }
   }
 }
