@@ -11,6 +11,7 @@
 // so that no caller's cached thread-local address survives.
 #include <cxxabi.h>
 
+#include <cstring>
 #include <new>
 
 #include "base/os/clock.h"
@@ -29,6 +30,16 @@ constexpr std::uint64_t kIdsPerP = 16;
 void set_runnable(GList& list) {
   for (G* g = list.front(); g != nullptr; g = g->next) g->status.store(GStatus::kRunnable, std::memory_order_relaxed);
 }
+// What the thread's C library and the C++ runtime think is the goroutine's own: errno, and the exceptions that are being
+// handled. Both words at once: a store could change the pointers, for all the compiler knows.
+inline void keep_thread_state(Goroutine* g, const Machine* m) {
+  g->saved_errno = *m->errno_address;
+  std::memcpy(g->exception_globals, m->exception_globals, sizeof(g->exception_globals));
+}
+inline void restore_thread_state(const Goroutine* g, const Machine* m) {
+  *m->errno_address = g->saved_errno;
+  std::memcpy(m->exception_globals, g->exception_globals, sizeof(g->exception_globals));
+}
 }  // namespace
 
 // ---- leaving and arriving
@@ -45,9 +56,7 @@ void set_runnable(GList& list) {
       next = nullptr;
     }
   }
-  g->saved_errno = *m->errno_address;
-  g->exception_globals[0] = m->exception_globals[0];
-  g->exception_globals[1] = m->exception_globals[1];
+  keep_thread_state(g, m);
   if (next != nullptr) {
     begin_running(m, p, next, inherit_slice);
     if (next->stack_hi == 0) {
@@ -75,9 +84,7 @@ void set_runnable(GList& list) {
     after(*this, m->after_g, m->after_argument);
   }
   Goroutine* me = current_goroutine();
-  *m->errno_address = me->saved_errno;
-  m->exception_globals[0] = me->exception_globals[0];
-  m->exception_globals[1] = me->exception_globals[1];
+  restore_thread_state(me, m);
 }
 
 // Everything that must be true before g's first instruction on this M.
@@ -179,9 +186,7 @@ void Runtime::on_system_stack(void (*f)(void*), void* argument) {
   m->call = f;
   m->call_argument = argument;
   m->after_g = g;
-  g->saved_errno = *m->errno_address;
-  g->exception_globals[0] = m->exception_globals[0];
-  g->exception_globals[1] = m->exception_globals[1];
+  keep_thread_state(g, m);
   set_current_g(nullptr);
   switch_stacks(&g->context, &m->context, &g->identity, &m->identity, false);
   arrive();
