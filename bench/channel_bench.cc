@@ -60,9 +60,8 @@ void buffered_4_to_4(benchmark::State& state) {
         for (std::int64_t k = 0; k < rounds; ++k) channel.send(1);
         senders.done();
       });
-    std::int64_t sent = 0;
-    while (s.KeepRunningBatch(rounds - sent)) {
-      for (; sent < rounds; ++sent) channel.send(1);
+    while (s.KeepRunningBatch(rounds)) {  // one batch is all
+      for (std::int64_t k = 0; k < rounds; ++k) channel.send(1);
       senders.wait();
     }
     channel.close();
