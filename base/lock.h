@@ -33,11 +33,14 @@ class SpinLock {
   bool is_held() const noexcept { return held_.load(std::memory_order_relaxed); }
 
  private:
+  // Whoever is late stays away from the holder's cache line for longer and longer: a line that goes back and forth at
+  // every section costs each of them more than a short section does.
   [[gnu::noinline, gnu::cold]] void lock_slow() noexcept {
+    constexpr int kLeast = 16, kMost = 128;
     for (;;) {
-      for (int spins = 0; spins < 64; ++spins) {
+      for (int pauses = kLeast; pauses <= kMost; pauses *= 2) {
+        for (int i = 0; i < pauses; ++i) cpu_relax();
         if (try_lock()) return;
-        cpu_relax();
       }
       os::yield_thread();
     }
