@@ -286,6 +286,7 @@ class ChanOf final : public ChanCore {
 // Raw storage for a received value.
 template <class T>
 struct Slot {
+  Slot() noexcept {}  // NOLINT(*-use-equals-default,*-member-init): not zeroed
   alignas(T) std::byte bytes[sizeof(T)];
   T take() {
     T& built = *std::launder(reinterpret_cast<T*>(bytes));

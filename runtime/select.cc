@@ -28,32 +28,34 @@ struct Locks {
   }
 };
 
+// Fisher and Yates, from the end.
+void shuffle(SelectCase** order, int count) {
+  Random& random = current_processor()->random;
+  for (int left = count; left > 1; --left)
+    std::swap(order[left - 1], order[random.below(static_cast<std::uint32_t>(left))]);
+}
+
 }  // namespace
 
 int select_cases(SelectCase* const* cases, int count, bool may_block) {
   GEARBOX_REQUIRE(count <= kMostCases, "a select of {} cases; {} are the limit", count, kMostCases);
   safepoint();
-  Locks locks;
-  std::array<int, kMostCases> order;  // NOLINT(cppcoreguidelines-pro-type-member-init): see Locks
+  // The order in which ready cases are looked at.
+  std::array<SelectCase*, kMostCases> order;  // NOLINT(cppcoreguidelines-pro-type-member-init): see Locks
   int live = 0;
   for (int i = 0; i < count; ++i) {
-    if (cases[i]->channel == nullptr) continue;
-    // Inside-out shuffle: the order in which ready cases are looked at.
-    const auto j = static_cast<int>(current_processor()->random.below(static_cast<std::uint32_t>(live + 1)));
-    order[static_cast<std::size_t>(live)] = order[static_cast<std::size_t>(j)];
-    order[static_cast<std::size_t>(j)] = i;
-    locks.add(cases[i]->channel);
-    ++live;
+    cases[i]->index = i;
+    if (cases[i]->channel != nullptr) order[static_cast<std::size_t>(live++)] = cases[i];
   }
   if (live == 0) {
     if (!may_block) return -1;
     ChanCore::block_for_ever("select (no cases)");
   }
+  if (live > 1) shuffle(order.data(), live);
 
   // One that is ready now needs no other channel's lock: it was ready at that moment, whatever the others were.
   for (int k = 0; k < live; ++k) {
-    const int i = order[static_cast<std::size_t>(k)];
-    SelectCase& c = *cases[i];
+    SelectCase& c = *order[static_cast<std::size_t>(k)];
     if (!(c.is_send ? c.channel->may_send() : c.channel->may_receive())) continue;
     Goroutine* wake = nullptr;
     c.channel->lock_.lock();
@@ -61,20 +63,22 @@ int select_cases(SelectCase* const* cases, int count, bool may_block) {
     c.channel->lock_.unlock();
     if (!done) continue;  // somebody was faster, or it was a Waiter whose select is decided
     if (wake != nullptr) current_runtime().ready(wake);
-    return i;
+    return c.index;
   }
   // With one case, the look was as good as a look with the lock, but for the two reasons above: those end here too.
   if (!may_block && live == 1) return -1;
 
   // Nothing was: that none is ready is true of one moment only with all locks held.
+  Locks locks;
+  for (int k = 0; k < live; ++k) locks.add(order[static_cast<std::size_t>(k)]->channel);
   locks.lock_all();
   for (int k = 0; k < live; ++k) {
-    const int i = order[static_cast<std::size_t>(k)];
+    SelectCase& c = *order[static_cast<std::size_t>(k)];
     Goroutine* wake = nullptr;
-    if (!cases[i]->attempt(*cases[i], wake)) continue;
+    if (!c.attempt(c, wake)) continue;
     locks.unlock_all();
     if (wake != nullptr) current_runtime().ready(wake);
-    return i;
+    return c.index;
   }
   if (!may_block) {
     locks.unlock_all();
@@ -84,11 +88,8 @@ int select_cases(SelectCase* const* cases, int count, bool may_block) {
   Goroutine* g = current_goroutine();
   g->wait_word = nullptr;
   for (int k = 0; k < live; ++k) {
-    SelectCase& c = *cases[order[static_cast<std::size_t>(k)]];
-    c.waiter.g = g;
-    c.waiter.element = c.element;
-    c.waiter.select = &state;
-    c.waiter.success = false;
+    SelectCase& c = *order[static_cast<std::size_t>(k)];
+    ::new (&c.waiter) Waiter{.g = g, .element = c.element, .select = &state};
     (c.is_send ? c.channel->senders_ : c.channel->receivers_).push(c.waiter);
   }
   current_runtime().park([](Runtime&, Goroutine*, void* held) { static_cast<Locks*>(held)->unlock_all(); }, &locks,
@@ -97,22 +98,20 @@ int select_cases(SelectCase* const* cases, int count, bool may_block) {
   // The winner's Waiter is out of its queue and its element is done; the others are still linked, or dropped by
   // somebody who came too late, and who may be looking at the Waiter still: hence the lock, of one channel at a time.
   const auto* winner = static_cast<const Waiter*>(current_goroutine()->wait_word);
-  int chosen = -1;
-  for (int i = 0; i < count; ++i) {
-    SelectCase& c = *cases[i];
-    if (c.channel == nullptr) continue;
+  SelectCase* chosen = nullptr;
+  for (int k = 0; k < live; ++k) {
+    SelectCase& c = *order[static_cast<std::size_t>(k)];
     if (&c.waiter == winner) {
-      chosen = i;
+      chosen = &c;
     } else {
       Guard<SpinLock> hold(c.channel->lock_);
       (c.is_send ? c.channel->senders_ : c.channel->receivers_).remove(c.waiter);
     }
   }
-  GEARBOX_REQUIRE(chosen >= 0, "a select was woken by nobody");
-  SelectCase& c = *cases[chosen];
-  c.ok = c.waiter.success;
-  c.closed = c.is_send && !c.waiter.success;
-  return chosen;
+  GEARBOX_REQUIRE(chosen != nullptr, "a select was woken by nobody");
+  chosen->ok = chosen->waiter.success;
+  chosen->closed = chosen->is_send && !chosen->waiter.success;
+  return chosen->index;
 }
 
 }  // namespace gearbox::detail

@@ -19,15 +19,26 @@
 namespace gearbox {
 namespace detail {
 
-// One case, without its types.
+// One case, without its types. What only a case that waits needs is made when it does: most are done at once.
 struct SelectCase {
-  ChanCore* channel = nullptr;  // null: nil channel, or `otherwise`
-  bool is_send = false;
-  void* element = nullptr;                                        // send: the value; receive: raw storage
-  bool (*attempt)(SelectCase& self, Goroutine*& wake) = nullptr;  // locked; true when done
-  bool ok = false;                                                // receive: a value was built
-  bool closed = false;                                            // send: the channel was found closed
-  Waiter waiter;
+  SelectCase() noexcept {}                              // NOLINT(*-use-equals-default,*-member-init): begin()
+  ChanCore* channel;                                    // null: nil channel
+  void* element;                                        // send: the value; receive: raw storage
+  bool (*attempt)(SelectCase& self, Goroutine*& wake);  // locked; true when done
+  int index;                                            // in the list of cases
+  bool is_send;
+  bool ok;      // receive: a value was built
+  bool closed;  // send: the channel was found closed
+  union {
+    Waiter waiter;  // from the time it is in a queue
+  };
+  void begin(ChanCore* on, bool sends, void* what, bool (*how)(SelectCase&, Goroutine*&)) noexcept {
+    channel = on;
+    element = what;
+    attempt = how;
+    is_send = sends;
+    ok = closed = false;
+  }
 };
 
 // The index of the case that was done, or -1 when none was ready and `may_block` is false.
@@ -48,11 +59,9 @@ struct RecvCase {
   Slot<T> slot;
   SelectCase base;
   void prepare() {
-    base.channel = channel.core();
-    base.element = slot.bytes;
-    base.attempt = [](SelectCase& self, Goroutine*& wake) {
+    base.begin(channel.core(), false, slot.bytes, [](SelectCase& self, Goroutine*& wake) {
       return static_cast<ChanOf<T>*>(self.channel)->try_receive_locked(self.element, self.ok, wake);
-    };
+    });
   }
   void run() {
     if constexpr (std::is_invocable_v<F&, T, bool>) {
@@ -72,16 +81,13 @@ struct SendCase {
   F f;
   SelectCase base;
   void prepare() {
-    base.channel = channel.core();
-    base.is_send = true;
-    base.element = &value;
-    base.attempt = [](SelectCase& self, Goroutine*& wake) {
+    base.begin(channel.core(), true, &value, [](SelectCase& self, Goroutine*& wake) {
       if (self.channel->closed_) {
         self.closed = true;
         return true;
       }
       return static_cast<ChanOf<T>*>(self.channel)->try_send_locked(*static_cast<T*>(self.element), wake);
-    };
+    });
   }
   void run() {
     if (base.closed) runtime_panic("send on closed channel");
@@ -130,11 +136,12 @@ auto otherwise(F f) {
   return detail::Otherwise<F>{std::move(f)};
 }
 
+// By reference: a copy of a case that was just written word by word waits for each of the words.
 template <class... Cases>
-void select(Cases... cases) {
-  constexpr bool kHasDefault = (detail::kIsOtherwise<Cases> || ... || false);
-  constexpr int kCount = (static_cast<int>(!detail::kIsOtherwise<Cases>) + ... + 0);
-  std::array<detail::SelectCase*, kCount == 0 ? 1 : kCount> list{};
+void select(Cases&&... cases) {
+  constexpr bool kHasDefault = (detail::kIsOtherwise<std::remove_cvref_t<Cases>> || ... || false);
+  constexpr int kCount = (static_cast<int>(!detail::kIsOtherwise<std::remove_cvref_t<Cases>>) + ... + 0);
+  std::array<detail::SelectCase*, kCount == 0 ? 1 : kCount> list;
   int filled = 0;
   [[maybe_unused]] const auto add = [&]<class C>(C& c) {
     if constexpr (!detail::kIsOtherwise<C>) {
