@@ -4,9 +4,10 @@
 //            on_send(b, 7, [&] {...}),
 //            otherwise([&] {...}));                          // Go's default: none is ready
 //
-// Cases that are ready are looked at in random order, so that none starves. All channels are locked in address order;
-// if nothing is ready, a Waiter goes into each queue, and the first partner to claim SelectState::decided wins. A case
-// on a nil channel is never ready. select() without cases blocks for ever.
+// Cases are looked at in random order, so that none starves, and first without a lock: one that looks ready is tried with
+// its own channel's lock. If none is, all channels are locked in address order, a Waiter goes into each queue, and the
+// first partner to claim SelectState::decided wins. A case on a nil channel is never ready. select() without cases blocks
+// for ever.
 #pragma once
 
 #include <algorithm>
