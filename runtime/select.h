@@ -142,7 +142,7 @@ template <class... Cases>
 void select(Cases&&... cases) {
   constexpr bool kHasDefault = (detail::kIsOtherwise<std::remove_cvref_t<Cases>> || ... || false);
   constexpr int kCount = (static_cast<int>(!detail::kIsOtherwise<std::remove_cvref_t<Cases>>) + ... + 0);
-  std::array<detail::SelectCase*, kCount == 0 ? 1 : kCount> list;
+  std::array<detail::SelectCase*, kCount == 0 ? 1 : kCount> list{};
   int filled = 0;
   [[maybe_unused]] const auto add = [&]<class C>(C& c) {
     if constexpr (!detail::kIsOtherwise<C>) {
