@@ -263,6 +263,8 @@ RunStats Runtime::run(std::function<void()> main) {
   own.counter("goroutines_peak", goroutines_.count(), "Most goroutines that there were at a time, in batches.");
   own.counter("stacks", stacks_.made(),
               "Goroutine stacks made: one is needed from a goroutine's first run to its end.");
+  own.counter("stacks_released", counters_.stacks_released.load(),
+              "Times an unused stack gave its pages back to the kernel.");
   stats.guard_kind = stacks_.guard() == Stacks::Guard::kInstall
                          ? "install"
                          : (stacks_.guard() == Stacks::Guard::kMprotect ? "mprotect" : "none");

@@ -302,8 +302,8 @@ class Runtime final : public World {
 
   Histogram time_to_stop_ns_;
   struct Counters {
-    std::atomic<std::uint64_t> threads_refused{0}, preemptions{0}, hand_offs{0}, machines_made{0}, polls{0},
-        futex_sleeps{0}, poller_sleeps{0};
+    std::atomic<std::uint64_t> threads_refused{0}, preemptions{0}, hand_offs{0}, machines_made{0}, stacks_released{0},
+        polls{0}, futex_sleeps{0}, poller_sleeps{0};
   } counters_;
   std::function<void()> main_;
   std::function<void()> first_goroutine_;  // run by it: the start of the program, main_, and the end

@@ -5,7 +5,8 @@
 //   - a goroutine that has had its slice is asked to yield at its next safepoint, and so is one that runs on a P with
 //     timers overdue: the M's loop fires them;
 //   - work that lies on an idle P because the kernel refused a thread for it gets another attempt;
-//   - events and timers that nobody looks at, because all Ms are busy, get a P or are put into the queue.
+//   - events and timers that nobody looks at, because all Ms are busy, get a P or are put into the queue;
+//   - stacks that nobody has used for a second or two give their pages back, a few a pass.
 // One pass reads Ps without locks: what it decides on is taken by compare-exchange, so a stale look is harmless.
 #include <algorithm>
 
@@ -18,6 +19,8 @@ constexpr std::int64_t kShortestNs = 20'000, kLongestNs = 10'000'000;
 constexpr std::int64_t kIdlePollNs = 10'000'000;
 constexpr std::int64_t kDeepSleepNs = 1'000'000'000;
 constexpr std::uint32_t kPollBudget = 128;
+constexpr std::int64_t kStackRoundNs = 1'000'000'000;
+constexpr std::uint32_t kStacksAPass = 128;  // about 0.1 ms
 }  // namespace
 
 void* Runtime::sysmon_entry(void* runtime) {
@@ -38,13 +41,16 @@ void Runtime::sysmon_loop() {
   std::int64_t delay = kShortestNs;
   std::uint32_t quiet_rounds = 0;
   std::uint64_t polls_seen = 0;
+  std::int64_t next_stack_round = os::monotonic_ns() + kStackRoundNs;
   const auto slice_ns = static_cast<std::int64_t>(options_.slice_us) * 1000;
   while (!sysmon_stop_.load(std::memory_order_acquire)) {
     const std::uint32_t word = sysmon_word_.load(std::memory_order_acquire);
     if (idle_count_.load(std::memory_order_seq_cst) == p_count() &&
         !short_of_threads_.load(std::memory_order_relaxed)) {
       sysmon_sleeps_.store(true, std::memory_order_seq_cst);
-      if (idle_count_.load(std::memory_order_seq_cst) == p_count()) os::futex_wait(sysmon_word_, word, kDeepSleepNs);
+      const bool in_round = os::monotonic_ns() >= next_stack_round;
+      if (idle_count_.load(std::memory_order_seq_cst) == p_count())
+        os::futex_wait(sysmon_word_, word, in_round ? kLongestNs : kDeepSleepNs);
       sysmon_sleeps_.store(false, std::memory_order_seq_cst);
       delay = kShortestNs;
       quiet_rounds = 0;
@@ -113,6 +119,11 @@ void Runtime::sysmon_loop() {
     }
     if (short_of_threads_.load(std::memory_order_relaxed) && scheduler_->has_runnable()) acted |= wake_one_parked_p();
     scheduler_->on_tick(now);
+    if (now >= next_stack_round) {
+      const std::uint32_t released = stacks_.release_idle(kStacksAPass);
+      counters_.stacks_released.fetch_add(released, std::memory_order_relaxed);
+      if (released == 0) next_stack_round = now + kStackRoundNs;
+    }
     quiet_rounds = acted ? 0 : quiet_rounds + 1;
     delay = quiet_rounds < 50 ? kShortestNs : std::min(delay * 2, kLongestNs);
   }
