@@ -5,6 +5,7 @@
 
 #include <limits>
 
+#include "base/os/clock.h"
 #include "tests/runtime/program.h"
 
 #if defined(__SANITIZE_THREAD__)
@@ -296,9 +297,16 @@ TEST_P(End, DoesNotWaitForLoopsWithoutSafepoints) {
           for (;;) cpu_relax();
         });
         gearbox::sleep(kMillisecond);
-        go([] {
+        // From go() on main passes no safepoint: it would be held there, and never return.
+        std::atomic<bool> main_is_past{false}, collecting{false};
+        go([&] {
+          while (!main_is_past) gosched();
+          collecting = true;
           for (;;) gc();  // waits for the loop, and keeps the world
         });
+        main_is_past = true;
+        while (!collecting) cpu_relax();
+        for (const std::int64_t until = os::monotonic_ns() + kMillisecond; os::monotonic_ns() < until;) cpu_relax();
       },
       0, "");
 }
