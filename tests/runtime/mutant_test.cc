@@ -21,12 +21,11 @@ namespace {
 
 #if defined(GEARBOX_CHECKED)
 
-Program program(std::uint64_t seed, std::uint64_t stress = 0) {
+Program program(std::uint64_t seed) {
   Program s;
   s.options.procs = 2;
   s.options.seed = seed;
   s.options.checkmark = true;
-  s.options.stress_alloc = stress;
   s.options.heap_mib = 4096;
   return s;
 }
