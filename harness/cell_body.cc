@@ -61,6 +61,7 @@ Json measure(const RunStats& stats, const Report& report, std::string_view headl
     metrics.push_back(metric_json("allocated", "bytes", "lower", static_cast<double>(stats.allocated_bytes)));
     for (const auto& h : report.hists) hists.push_back(hist_json(h.name, h.unit, h.histogram));
     if (stats.gc_pause_ns.count() > 0) hists.push_back(hist_json("gc_pause", "ns", stats.gc_pause_ns));
+    if (stats.pause_seen_ns.count() > 0) hists.push_back(hist_json("pause_seen", "ns", stats.pause_seen_ns));
     if (stats.time_to_stop_ns.count() > 0) hists.push_back(hist_json("time_to_stop", "ns", stats.time_to_stop_ns));
   }
   out["status"] = failed.empty() ? "ok" : "check_failed";

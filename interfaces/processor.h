@@ -72,7 +72,8 @@ struct WriteBuffer {
   std::uintptr_t entries[kCapacity + 2];
 };
 
-enum class PStatus : std::uint32_t { kIdle, kRunning, kSyscall, kStopped, kRemoved };
+// Where a P is; runtime/procs.h has the table of passages.
+enum class PStatus : std::uint32_t { kIdle, kTaken, kRunning, kSyscall, kStopped, kRemoved };
 
 // What a P's owner is asked to do at its next safepoint (P::attention, bits).
 inline constexpr std::uint32_t kAttentionPreempt = 1;  // the slice is over: yield
@@ -97,6 +98,7 @@ struct alignas(128) P {
 // A thread. Fields belong to it unless said otherwise.
 struct M {
   std::uint32_t id = 0;  // dense, from 0; also the lane of lane-owner pollers
+  int thread_id = 0;     // the kernel's number of its thread, which writes it before it takes a P
   P* p = nullptr;
   G* current = nullptr;
   void* allocator_data = nullptr;  // the allocator's per-thread data (a foreign heap), made on first use

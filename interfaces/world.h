@@ -48,7 +48,7 @@ class World {
   // for traces.
   virtual void spawn_system(std::function<void()> body, const char* name) = 0;
   // Parks the current G; `lock` is released after the G has left its stack, so a ready() under the lock cannot be lost.
-  virtual void park_and_unlock(SpinLock& lock, const char* why) = 0;
+  virtual void park_and_unlock(SpinLock& lock, const char* why) GEARBOX_RELEASE(lock) = 0;
   // Makes a parked G runnable. Any thread; once per park.
   virtual void ready(G* g) = 0;
   virtual void yield() = 0;                    // lets others run
@@ -63,7 +63,9 @@ class World {
   // waits (at a safepoint) until the first has restarted. Returns the nanoseconds from the request until every P had
   // stopped.
   virtual std::int64_t stop_the_world(const char* why) = 0;
-  virtual void start_the_world() = 0;
+  // Returns the moment (CLOCK_MONOTONIC, ns) at which the world was released: the end of the pause. The call itself may
+  // return much later, since it wakes threads, and one of them may get this thread's CPU.
+  virtual std::int64_t start_the_world() = 0;
 
   // ---- Roots. g_slots() only grows.
   virtual std::size_t g_slots() const = 0;

@@ -1,7 +1,7 @@
 // Entering and leaving blocking calls (blocking.h says what and why).
 //
-//   S3  The P of a goroutine in a call is in status kSyscall until exactly one of these takes it by compare-exchange:
-//       the goroutine coming back, sysmon handing it off, a stop of the world.
+//   S3  (runtime/procs.h) The P of a goroutine in a call is in status kSyscall until exactly one takes it: the goroutine
+//       that comes back, sysmon, a stop of the world.
 //   S6  The lane of an M with a locked goroutine, where lanes have owners, holds no operation but that goroutine's own:
 //       it may block the thread for as long as it likes. A goroutine that locks itself while others' operations are in
 //       flight on its M's lane gets a new M; afterwards its M runs nobody else.
@@ -16,20 +16,9 @@ namespace gearbox {
 void Runtime::enter_blocking() {
   Goroutine* g = current_goroutine();
   Machine* m = current_machine();
-  auto* p = static_cast<Processor*>(m->p);
   blocked_calls_.fetch_add(1, std::memory_order_relaxed);
   g->status.store(GStatus::kSyscall, std::memory_order_release);
-  g->wait_word = p;  // to take back
-  release(m);
-  p->syscall_tick.fetch_add(1, std::memory_order_relaxed);
-  p->status.store(PStatus::kSyscall, std::memory_order_seq_cst);  // partner: stop_the_world()
-  if ((p->attention.load(std::memory_order_seq_cst) & kAttentionStop) != 0) {
-    // The stopper may have looked at this P just before: it waits for a safepoint, and this is one.
-    Guard<SpinLock> hold(idle_lock_);
-    PStatus in_call = PStatus::kSyscall;
-    if (stop_requested_ && p->status.compare_exchange_strong(in_call, PStatus::kStopped, std::memory_order_acq_rel))
-      count_stopped();
-  }
+  g->wait_word = procs_.enter_call(m);  // to take back
 }
 
 void Runtime::exit_blocking() {
@@ -37,12 +26,8 @@ void Runtime::exit_blocking() {
   Machine* m = current_machine();
   if (!m->blocking_only) {
     auto* p = static_cast<Processor*>(std::exchange(g->wait_word, nullptr));
-    PStatus in_call = PStatus::kSyscall;
-    if (p->status.compare_exchange_strong(in_call, PStatus::kRunning, std::memory_order_acq_rel)) {
+    if (procs_.leave_call(m, p)) {
       blocked_calls_.fetch_sub(1, std::memory_order_relaxed);
-      p->m = m;
-      m->p = p;
-      set_current_p(p);
       if (p->scanning) collector_->scan_before_run(g);
       g->status.store(GStatus::kRunning, std::memory_order_relaxed);
       return;
@@ -58,12 +43,11 @@ void Runtime::exit_blocking() {
     runtime.blocked_calls_.fetch_sub(1, std::memory_order_relaxed);
     Processor* p = nullptr;
     if (!machine->blocking_only) {
-      Guard<SpinLock> hold(runtime.idle_lock_);
-      p = runtime.take_idle_p();
+      Guard<SpinLock> hold(runtime.procs_.lock());
+      p = runtime.procs_.take_idle_for(machine);
     }
     if (p != nullptr) {
       runtime.wake_sysmon();
-      runtime.acquire(machine, p);
       machine->held = left;
     } else {
       runtime.scheduler_->enqueue(left, kNoP, Why::kInjected);
@@ -84,7 +68,7 @@ void Runtime::move_to_blocking_thread() {
         g->status.store(GStatus::kSyscall, std::memory_order_release);
         Machine* m = nullptr;
         {
-          Guard<SpinLock> hold(runtime.idle_lock_);
+          Guard<SpinLock> hold(runtime.procs_.lock());
           m = runtime.idle_blocking_machines_;
           if (m != nullptr) {
             runtime.idle_blocking_machines_ = m->next_idle;
@@ -105,7 +89,7 @@ void Runtime::move_to_blocking_thread() {
           m->thread = *started;
           return;
         }
-        Guard<SpinLock> hold(runtime.idle_lock_);
+        Guard<SpinLock> hold(runtime.procs_.lock());
         runtime.counters_.threads_refused.fetch_add(1, std::memory_order_relaxed);
         runtime.take_back(m);
         const bool has_any = std::any_of(runtime.machines_.begin(), runtime.machines_.end(),
@@ -140,7 +124,7 @@ void Runtime::lock_to_thread() {
           } else {  // then it stays: S6 is worth a thread, not the process
             runtime.counters_.threads_refused.fetch_add(1, std::memory_order_relaxed);
             left->locked_m = nullptr;
-            Guard<SpinLock> hold(runtime.idle_lock_);
+            Guard<SpinLock> hold(runtime.procs_.lock());
             runtime.take_back(m);
           }
           runtime.scheduler_->enqueue(left, kNoP, Why::kInjected);  // whoever picks it gives its P to its thread
@@ -158,7 +142,7 @@ void Runtime::blocking_thread_loop(Machine* m) {
     std::uint32_t word = 0;
     bool dead = false;
     {
-      Guard<SpinLock> hold(idle_lock_);
+      Guard<SpinLock> hold(procs_.lock());
       word = m->wake_word.load(std::memory_order_relaxed);
       g = std::exchange(m->blocking_g, nullptr);
       if (g == nullptr) g = static_cast<Goroutine*>(waits_for_blocking_machine_.pop_front());

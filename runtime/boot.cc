@@ -73,7 +73,6 @@ Runtime::Runtime(const RuntimeOptions& options, Stacks::Guard guard)
   config_.seed = options.seed;
   config_.stress_alloc = options.stress_alloc;
   config_.checkmark = options.checkmark;
-  idle_ps_.reserve(kMaxPs);
 }
 
 #if GEARBOX_ASAN
@@ -96,7 +95,7 @@ Runtime::~Runtime() {
 #if GEARBOX_ASAN
   disown_what_goroutines_hold();
 #endif
-  for (auto& p : ps_) p.reset();  // their timers first: they lie on stacks, in handles, and among each other
+  procs_.destroy_all();
   if (owns_heap_range_) os::release(reinterpret_cast<void*>(heap_.base), heap_.bytes);
 }
 
@@ -166,11 +165,13 @@ Result<std::unique_ptr<Runtime>> Runtime::create(const RuntimeOptions& given, co
   trace.step(fmt::format("schedinit: poller {}", gears.poller.name));
 
   for (PId id = 0; id < options.procs; ++id) {
-    Processor* p = runtime->make_processor(id);
-    runtime->p_count_.store(id + 1, std::memory_order_relaxed);
+    Processor* p = runtime->make_processor(id, false);
+    runtime->procs_.publish_count(id + 1);
     runtime->allocator_->p_added(*p);
     runtime->scheduler_->p_added(id);
-    if (id > 0) runtime->put_idle_p(p);
+    if (id == 0) continue;  // on its way to M 0
+    Guard<SpinLock> hold(runtime->procs_.lock());
+    runtime->procs_.to_idle(p);
   }
   trace.step(fmt::format("schedinit: {} Ps", options.procs));
   arm_signals();
@@ -205,7 +206,7 @@ RunStats Runtime::run(std::function<void()> main) {
     finish();
   };
   Machine* m = new_machine();
-  m->next_p = ps_[0].get();
+  m->next_p = &procs_.at(0);
   m->starts_program = true;
   trace.step("M 0 is started");
   auto first = os::start_thread(&Runtime::machine_entry, m, kMachineStackBytes, "gearbox-m");
@@ -226,11 +227,14 @@ RunStats Runtime::run(std::function<void()> main) {
   stats.gc_cpu_ns = collector.cpu_ns + allocator_->stats().refill_sweep_ns;
   stats.gc_pause_ns = collector.pause_ns;
   stats.time_to_stop_ns = time_to_stop_ns_;
-  for (const auto& p : ps_) {
-    if (p == nullptr) continue;
-    stats.allocated_bytes += p->cache.allocated_bytes;
-    stats.allocated_objects += p->cache.allocated_objects;
+  {
+    Guard<SpinLock> hold(pause_seen_lock_);
+    stats.pause_seen_ns = pause_seen_ns_;
   }
+  procs_.for_each_ever([&stats](const Processor& p) {
+    stats.allocated_bytes += p.cache.allocated_bytes;
+    stats.allocated_objects += p.cache.allocated_objects;
+  });
   stats.peak_heap_bytes = heap_.peak_bytes.load(std::memory_order_relaxed);
   struct Named final : CounterVisitor {
     Named(RunStats& stats, std::string prefix) : out(stats), prefix(std::move(prefix)) {}
@@ -246,7 +250,12 @@ RunStats Runtime::run(std::function<void()> main) {
   allocator_->counters(allocator_counters);
   collector_->counters(collector_counters);
   poller_->counters(poller_counters);
-  own.counter("threads", counters_.machines_made.load() - spare_machines_.size(),
+  std::size_t refused_numbers = 0;
+  {
+    Guard<SpinLock> hold(procs_.lock());  // an M that was left behind may still be asking for threads
+    refused_numbers = spare_machines_.size();
+  }
+  own.counter("threads", counters_.machines_made.load() - refused_numbers,
               "Threads made for goroutines and blocking calls.");
   own.counter("threads_refused", counters_.threads_refused.load(),
               "Threads that the kernel refused; their P stayed idle until another thread was free.");
@@ -257,8 +266,7 @@ RunStats Runtime::run(std::function<void()> main) {
   own.counter("poller_sleeps", counters_.poller_sleeps.load(), "Times an idle thread slept in the poller.");
   own.counter("futex_sleeps", counters_.futex_sleeps.load(), "Times an idle thread slept on its futex.");
   std::uint64_t ids_left = 0;
-  for (const auto& p : ps_)
-    if (p != nullptr) ids_left += p->id_end - p->next_id;
+  procs_.for_each_ever([&ids_left](const Processor& p) { ids_left += p.id_end - p.next_id; });
   own.counter("goroutines_made", next_id_.load() - 1 - ids_left, "Goroutines started, the runtime's own included.");
   own.counter("goroutines_peak", goroutines_.count(), "Most goroutines that there were at a time, in batches.");
   own.counter("stacks", stacks_.made(),
@@ -292,16 +300,18 @@ void Runtime::finish() {
   on_system_stack([](void*) {}, nullptr);  // leaves this stack; the loop sees that all has ended
 }
 
+std::vector<Machine*> Runtime::all_machines() {
+  std::vector<Machine*> all;
+  Guard<SpinLock> hold(procs_.lock());
+  for (const auto& m : machines_) all.push_back(m.get());
+  return all;
+}
+
 void Runtime::send_machines_home() {
   ended_.store(true, std::memory_order_release);
-  world_epoch_.fetch_add(1, std::memory_order_release);
-  os::futex_wake(world_epoch_, 1 << 30);
-  std::vector<Machine*> all;
-  {
-    Guard<SpinLock> hold(idle_lock_);
-    for (const auto& m : machines_) all.push_back(m.get());
-  }
-  for (Machine* m : all) {
+  procs_.end_for_good();
+  os::futex_wake(procs_.epoch(), 1 << 30);
+  for (Machine* m : all_machines()) {
     m->wake_word.fetch_add(1, std::memory_order_release);
     os::futex_wake(m->wake_word, 1);
     if (lane_owner_ && !m->blocking_only) poller_->wake(m->id);
@@ -312,7 +322,7 @@ void Runtime::send_machines_home() {
 bool Runtime::join_machines() {
   if (end_word_.load(std::memory_order_acquire) != kEnded) return false;
   const std::int64_t began = os::monotonic_ns();
-  for (const auto& m : machines_) {
+  for (Machine* m : all_machines()) {
     while (!m->left.load(std::memory_order_acquire)) {
       if (os::monotonic_ns() - began > kPatienceNs) return false;
       os::sleep_ns(20'000);

@@ -78,6 +78,7 @@ struct RunStats {
   std::uint64_t peak_heap_bytes = 0;    // largest heap in use seen at a collection or refill
   Histogram gc_pause_ns;                // world stopped, per pause
   Histogram time_to_stop_ns;            // from the request until every P had stopped
+  Histogram pause_seen_ns;              // per stop and goroutine held: from the request until that goroutine went on
   struct Counter {
     std::string name;  // "scheduler.steals"
     std::uint64_t value;

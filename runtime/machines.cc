@@ -25,78 +25,36 @@ constexpr std::int64_t kNever = std::numeric_limits<std::int64_t>::max();
 
 // ---- Ps change hands
 
-void Runtime::acquire(Machine* m, Processor* p) {
-  GEARBOX_INVARIANT(S2, m->p == nullptr && p->m == nullptr, "M {} takes P {}", m->id, p->id);
-  p->status.store(PStatus::kRunning, std::memory_order_release);
-  p->m = m;
-  m->p = p;
-  set_current_p(p);
-}
-
-void Runtime::release(Machine* m) {
-  m->p->m = nullptr;
-  m->p = nullptr;
-  set_current_p(nullptr);
-}
-
-Processor* Runtime::take_idle_p() {
-  if (idle_ps_.empty() || stop_requested_) return nullptr;
-  Processor* p = idle_ps_.back();
-  idle_ps_.pop_back();
-  p->status.store(PStatus::kRunning, std::memory_order_relaxed);
-  idle_count_.store(static_cast<PId>(idle_ps_.size()), std::memory_order_seq_cst);
-  return p;
-}
-
-void Runtime::put_idle_p(Processor* p) {
-  if (stop_requested_) {
-    p->status.store(PStatus::kStopped, std::memory_order_release);
-    count_stopped();
-    return;
-  }
-  p->status.store(PStatus::kIdle, std::memory_order_release);
-  idle_ps_.push_back(p);
-  idle_count_.store(static_cast<PId>(idle_ps_.size()),
-                    std::memory_order_seq_cst);  // partner: Scheduler::enqueue's look
-}
-
 void Runtime::prepare_to_park(PId id) {
   Machine* m = current_machine();
-  Processor* p = ps_[id].get();
+  Processor* p = &procs_.at(id);
   GEARBOX_REQUIRE(m->p == p, "P {} is given up by an M that does not own it", id);
-  release(m);
-  Guard<SpinLock> hold(idle_lock_);
-  put_idle_p(p);
+  Procs::release(m);
+  Guard<SpinLock> hold(procs_.lock());
+  procs_.to_idle(p);
 }
 
 bool Runtime::cancel_park(PId id) {
-  Machine* m = current_machine();
-  Processor* p = ps_[id].get();
   {
-    Guard<SpinLock> hold(idle_lock_);
-    auto at = std::find(idle_ps_.begin(), idle_ps_.end(), p);
-    if (at == idle_ps_.end()) return false;
-    idle_ps_.erase(at);
-    idle_count_.store(static_cast<PId>(idle_ps_.size()), std::memory_order_seq_cst);
-    p->status.store(PStatus::kRunning, std::memory_order_relaxed);
+    Guard<SpinLock> hold(procs_.lock());
+    if (!procs_.cancel_idle(current_machine(), &procs_.at(id))) return false;
   }
   wake_sysmon();
-  acquire(m, p);
   return true;
 }
 
 bool Runtime::wake_one_parked_p() {
-  if (idle_count_.load(std::memory_order_seq_cst) == 0) return false;
-  idle_lock_.lock();
-  Processor* p = take_idle_p();
+  if (procs_.idle_count(std::memory_order_seq_cst) == 0) return false;
+  procs_.lock().lock();
+  Processor* p = procs_.take_idle();
   if (p == nullptr) {
-    idle_lock_.unlock();
+    procs_.lock().unlock();
     return false;
   }
   return start_machine_for(p, true);
 }
 
-// Takes idle_lock_ held, returns with it released. p is off the idle list.
+// p is on its way: to m, below.
 bool Runtime::start_machine_for(Processor* p, bool search) {
   Machine* m = idle_machines_;
   if (m != nullptr) {
@@ -108,15 +66,15 @@ bool Runtime::start_machine_for(Processor* p, bool search) {
   if (m != nullptr) {
     m->next_p = p;
     m->woken_to_search = search;
-    idle_lock_.unlock();
+    procs_.lock().unlock();
     wake_machine(m);
   } else {
     if (refused_until_ns_ != 0 && os::monotonic_ns() < refused_until_ns_) {
-      put_idle_p(p);
-      idle_lock_.unlock();
+      procs_.to_idle(p);
+      procs_.lock().unlock();
       return false;
     }
-    idle_lock_.unlock();
+    procs_.lock().unlock();
     m = new_machine();
     m->next_p = p;
     m->woken_to_search = search;
@@ -125,13 +83,13 @@ bool Runtime::start_machine_for(Processor* p, bool search) {
     const Status lane = poller_->prepare(m->id);
     auto started = lane ? os::start_thread(&Runtime::machine_entry, m, kMachineStackBytes, "gearbox-m")
                         : Result<pthread_t>(lane.error());
-    Guard<SpinLock> hold(idle_lock_);
+    Guard<SpinLock> hold(procs_.lock());
     if (!started) {
       // No thread, or no lane for it. The P stays idle. Its work is found by the Ms there are, or sysmon has better
       // luck; with no M left that could ever look it is the end.
       counters_.threads_refused.fetch_add(1, std::memory_order_relaxed);
       take_back(m);
-      put_idle_p(p);
+      procs_.to_idle(p);
       if (nobody_can_run())
         fatal_error("cannot create a thread, and none is left to run goroutines: " + started.error().message);
       refusal_pause_ns_ = std::clamp(refusal_pause_ns_ * 2, kShortestRefusalNs, kLongestRefusalNs);
@@ -151,8 +109,8 @@ bool Runtime::start_machine_for(Processor* p, bool search) {
 void Runtime::hand_off(Processor* p) {
   counters_.hand_offs.fetch_add(1, std::memory_order_relaxed);
   {
-    Guard<SpinLock> hold(idle_lock_);
-    put_idle_p(p);
+    Guard<SpinLock> hold(procs_.lock());
+    procs_.to_idle(p);
   }
   // If it was the last busy one and nobody sleeps in the poller, whoever waits for I/O would wait for ever.
   if (scheduler_->has_runnable() || p->timers.next_when() != 0 ||
@@ -166,21 +124,17 @@ void Runtime::hand_off(Processor* p) {
 void Runtime::sleep_locked(Machine* m) {
   if (m->p != nullptr) {
     auto* p = static_cast<Processor*>(m->p);
-    release(m);
+    Procs::release(m);
     hand_off(p);
   }
   m->sleeps_in_poller.store(lane_owner_, std::memory_order_relaxed);
-  Processor* p = nullptr;
-  while (p == nullptr && !ended_.load(std::memory_order_acquire)) {
+  while (!ended_.load(std::memory_order_acquire)) {
     const std::uint32_t word = m->wake_word.load(std::memory_order_acquire);
+    if (receive(m)) break;
     bool dead = false;
     {
-      Guard<SpinLock> hold(idle_lock_);
-      p = std::exchange(m->next_p, nullptr);
-      if (p != nullptr) {
-        m->held = std::exchange(m->next_g, nullptr);
-        break;
-      }
+      Guard<SpinLock> hold(procs_.lock());
+      if (m->next_p != nullptr) continue;
       ++locked_asleep_;
       dead = nothing_can_happen();
       if (short_of_threads_.load(std::memory_order_relaxed) && nobody_can_run() && scheduler_->has_runnable())
@@ -193,7 +147,7 @@ void Runtime::sleep_locked(Machine* m) {
     else
       os::futex_wait(m->wake_word, word, os::kForever);
     {
-      Guard<SpinLock> hold(idle_lock_);
+      Guard<SpinLock> hold(procs_.lock());
       --locked_asleep_;
     }
     if (!ready.empty()) {
@@ -203,7 +157,26 @@ void Runtime::sleep_locked(Machine* m) {
     }
   }
   m->sleeps_in_poller.store(false, std::memory_order_relaxed);
-  if (p != nullptr) acquire(m, p);
+}
+
+// Whether m was given a P, with a locked goroutine perhaps, and has it now. A P that has stopped with the world on its way
+// here is waited for.
+bool Runtime::receive(Machine* m) {
+  for (;;) {
+    std::uint32_t epoch = 0;
+    {
+      Guard<SpinLock> hold(procs_.lock());
+      if (m->next_p == nullptr) return false;
+      if (procs_.arrive(m, m->next_p)) {
+        m->next_p = nullptr;
+        m->held = std::exchange(m->next_g, nullptr);
+        return true;
+      }
+      epoch = procs_.epoch().load(std::memory_order_relaxed);
+    }
+    if (ended_.load(std::memory_order_acquire)) return false;
+    wait_for_start(epoch);
+  }
 }
 
 // ---- the life of an M
@@ -211,7 +184,7 @@ void Runtime::sleep_locked(Machine* m) {
 Machine* Runtime::new_machine() {
   auto machine = std::make_unique<Machine>();
   machine->runtime = this;
-  Guard<SpinLock> hold(idle_lock_);
+  Guard<SpinLock> hold(procs_.lock());
   if (!spare_machines_.empty()) {
     machine->id = spare_machines_.back()->id;
     spare_machines_.pop_back();
@@ -234,7 +207,7 @@ void Runtime::take_back(Machine* m) {
 // Every P is idle, and every M sleeps that would leave what is queued to others: those of locked goroutines, and those
 // for blocking calls.
 bool Runtime::nobody_can_run() {
-  return idle_ps_.size() == p_count() && machines_.size() == locked_asleep_ + idle_blocking_count_ &&
+  return procs_.all_idle() && machines_.size() == locked_asleep_ + idle_blocking_count_ &&
          blocked_calls_.load(std::memory_order_relaxed) == 0;
 }
 
@@ -242,6 +215,7 @@ void Runtime::machine_begin(Machine* m) {
   set_current_m(m);
   set_current_g(nullptr);
   set_current_p(nullptr);
+  m->thread_id = os::thread_id();
   m->errno_address = &errno;
   m->exception_globals = reinterpret_cast<void**>(abi::__cxa_get_globals());
   std::uintptr_t low = 0, high = 0;
@@ -273,15 +247,8 @@ void* Runtime::machine_entry(void* machine) {
   if (m->blocking_only) {
     runtime.blocking_thread_loop(m);
   } else {
-    Processor* p = nullptr;
-    {
-      Guard<SpinLock> hold(runtime.idle_lock_);
-      p = std::exchange(m->next_p, nullptr);
-      m->held = std::exchange(m->next_g, nullptr);  // a thread that was made for a locked goroutine, which was faster
-    }
-    if (p != nullptr) {
-      runtime.acquire(m, p);
-      if (m->woken_to_search) runtime.scheduler_->on_woken(p->id);
+    if (runtime.receive(m)) {
+      if (m->woken_to_search) runtime.scheduler_->on_woken(m->p->id);
       if (m->starts_program)
         detail::spawn(
             runtime, [&runtime] { runtime.first_goroutine_(); }, false);
@@ -306,7 +273,7 @@ void Runtime::wake_machine(Machine* m) {
 std::int64_t Runtime::earliest_timer() const noexcept {
   std::int64_t earliest = 0;
   for (PId i = 0; i < p_count(); ++i) {
-    const std::int64_t when = ps_[i]->timers.next_when();
+    const std::int64_t when = procs_.at(i).timers.next_when();
     if (when != 0 && (earliest == 0 || when < earliest)) earliest = when;
   }
   return earliest;
@@ -314,7 +281,7 @@ std::int64_t Runtime::earliest_timer() const noexcept {
 
 // Every goroutine waits for another: no M is awake, no timer is armed, no I/O is in flight, nothing is runnable.
 bool Runtime::nothing_can_happen() {
-  if (idle_ps_.size() != p_count() || stop_requested_ || ended_.load(std::memory_order_relaxed)) return false;
+  if (!procs_.all_idle() || procs_.stop_requested() || ended_.load(std::memory_order_relaxed)) return false;
   const std::size_t asleep =
       locked_asleep_ + idle_machine_count_ + idle_blocking_count_ + (poll_machine_ != nullptr ? 1 : 0);
   if (asleep != machines_.size()) return false;
@@ -330,7 +297,7 @@ void Runtime::idle(Machine* m) {
   bool has_role = false, dead = false;
   std::uint32_t word = 0;
   {
-    Guard<SpinLock> hold(idle_lock_);
+    Guard<SpinLock> hold(procs_.lock());
     if (ended_.load(std::memory_order_relaxed)) return;
     word = m->wake_word.load(std::memory_order_relaxed);
     has_role = poll_machine_ == nullptr;
@@ -357,7 +324,7 @@ void Runtime::idle(Machine* m) {
     if (has_role) {
       poll_until_.store(kNever, std::memory_order_seq_cst);  // partner: the check above, by an M that lies down later
       // With every P busy a deadline is of no use: their owners look, and sysmon asks them to.
-      earliest = idle_count_.load(std::memory_order_seq_cst) != 0 ? earliest_timer() : 0;
+      earliest = procs_.idle_count(std::memory_order_seq_cst) != 0 ? earliest_timer() : 0;
       if (earliest != 0) {
         timeout = std::max<std::int64_t>(0, earliest - os::monotonic_ns());
         poll_until_.store(earliest, std::memory_order_seq_cst);
@@ -374,10 +341,9 @@ void Runtime::idle(Machine* m) {
     while (m->wake_word.load(std::memory_order_acquire) == word) os::futex_wait(m->wake_word, word, os::kForever);
   }
 
-  Processor* p = nullptr;
-  bool search = false;
+  bool given = false, search = false;
   {
-    Guard<SpinLock> hold(idle_lock_);
+    Guard<SpinLock> hold(procs_.lock());
     if (has_role) {
       poll_machine_ = nullptr;
     } else {
@@ -389,13 +355,14 @@ void Runtime::idle(Machine* m) {
       }
     }
     m->sleeps_in_poller.store(false, std::memory_order_relaxed);
-    p = std::exchange(m->next_p, nullptr);
+    given = m->next_p != nullptr;
     search = std::exchange(m->woken_to_search, false);
-    if (p == nullptr && (!ready.empty() || timers_due)) p = take_idle_p();
+    if (!given && (!ready.empty() || timers_due)) procs_.take_idle_for(m);
   }
+  if (given) receive(m);
+  const P* p = m->p;
   if (p != nullptr) {
     wake_sysmon();
-    acquire(m, p);
     if (search) scheduler_->on_woken(p->id);
   }
   if (!ready.empty()) {

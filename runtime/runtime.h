@@ -9,15 +9,14 @@
 // Invariants (tags are used by checks in sched.cc and world.cc).
 //   S1  A G's context is saved before anything can pick it: it enters a queue either before its first run or from
 //       `after`, on the other side of the switch.
-//   S2  An M that runs goroutines owns exactly one P, and a P has at most one M.
-//   S3  Every P is in one of: owned by an M (running), in a system call, on the idle list, or stopped with the world.
-//   S4  While the world is stopped no G runs but the stopper's, and every other G's context is saved.
+//   S2  to S4: runtime/procs.h. Of S4 the other half: while the world is stopped no G runs but the stopper's, and every
+//       other G's context is saved.
 //   S5  If a G is runnable, some M with a P will look, or some P is idle and being woken.
 //   S6  A P that is given to an M travels in next_p, with the locked G it was given for, and is taken out under
-//       idle_lock_ by an M that owns no P. No M writes another's `held`, `p` or `current`, except while the world is
-//       stopped and that M is held.
+//       the lock of Procs by an M that owns no P. No M writes another's `held`, `p` or `current`, except while the world
+//       is stopped and that M is held.
 //
-// Locks, in the order they may be taken: world (a goroutine-level lock) < idle_lock_ < leaf locks (a channel's, a timer
+// Locks, in the order they may be taken: world (a goroutine-level lock) < Procs::lock() < leaf locks (a channel's, a timer
 // heap's, a scheduler's own).
 #pragma once
 
@@ -36,6 +35,7 @@
 #include "interfaces/scheduler.h"
 #include "interfaces/world.h"
 #include "runtime/boot.h"
+#include "runtime/procs.h"
 #include "runtime/root.h"
 #include "runtime/stacks.h"
 #include "runtime/timer.h"
@@ -44,22 +44,6 @@ namespace gearbox {
 
 class Runtime;
 inline constexpr std::size_t kMachineStackBytes = 512 * 1024;
-
-struct Processor : P {
-  // Owner only, up to the blank line.
-  GList free_gs;  // dead
-  StackCache free_stacks;
-  std::uint64_t next_id = 0, id_end = 0;  // ids that goroutines born here get
-
-  std::atomic<std::int64_t> goroutines{0};  // born here less ended here: negative when they move. Owner writes
-  TimerHeap timers;
-  std::atomic<std::uint32_t> slice_tick{0};  // a new value for each time slice; sysmon reads
-  std::atomic<std::uint32_t> syscall_tick{0};
-  Random random{0};
-  // sysmon's memory of what it saw last
-  std::uint32_t seen_slice_tick = 0, seen_syscall_tick = 0;
-  std::int64_t seen_slice_ns = 0, seen_syscall_ns = 0;
-};
 
 struct Machine : M {
   Context context;  // of its own stack, while it runs a goroutine
@@ -75,7 +59,7 @@ struct Machine : M {
   Goroutine* held = nullptr;      // picked already, to be run next by the loop; its own M's alone
   void (*call)(void*) = nullptr;  // on_system_stack()
   void* call_argument = nullptr;
-  // Guarded by idle_lock_.
+  // Guarded by Procs::lock().
   Processor* next_p = nullptr;  // given to it by a wake
   Goroutine* next_g = nullptr;  // with next_p: its locked goroutine, handed over by whoever picked it (S6)
   bool woken_to_search = false;
@@ -83,9 +67,9 @@ struct Machine : M {
   std::atomic<std::uint32_t> wake_word{0};
   bool starts_program = false;                // the first: it spawns the first goroutine
   bool blocking_only = false;                 // runs blocking calls for lane-owner pollers; never owns a P
-  std::atomic<bool> sleeps_in_poller{false};  // set under idle_lock_ before it lies down
+  std::atomic<bool> sleeps_in_poller{false};  // set under Procs::lock() before it lies down
   Goroutine* locked_g = nullptr;              // lock_os_thread(): the only goroutine this M runs
-  Goroutine* blocking_g = nullptr;            // to be resumed without a P; guarded by idle_lock_
+  Goroutine* blocking_g = nullptr;            // to be resumed without a P; guarded by Procs::lock()
   void* signal_stack = nullptr;
   std::atomic<bool> left{false};  // its thread has left the runtime for good
 };
@@ -126,21 +110,21 @@ class Runtime final : public World {
 
   // ---- World
   const WorldConfig& config() const override { return config_; }
-  PId p_count() const override { return p_count_.load(std::memory_order_acquire); }  // partner: set_procs()
-  Processor& p(PId id) override { return *ps_[id]; }
-  PId idle_p_count() const override { return idle_count_.load(std::memory_order_relaxed); }
+  PId p_count() const override { return procs_.count(); }
+  Processor& p(PId id) override { return procs_.at(id); }
+  PId idle_p_count() const override { return procs_.idle_count(); }
   bool has_runnable() const override { return scheduler_->has_runnable(); }
   void prepare_to_park(PId p) override;
   bool cancel_park(PId p) override;
   bool wake_one_parked_p() override;
   void spawn_system(std::function<void()> body, const char* name) override;
-  void park_and_unlock(SpinLock& lock, const char* why) override;
+  void park_and_unlock(SpinLock& lock, const char* why) override GEARBOX_RELEASE(lock);
   void ready(G* g) override;
   void yield() override;
   void sleep_ns(std::int64_t ns) override;
   void on_system_stack(void (*f)(void*), void* argument) override;
   std::int64_t stop_the_world(const char* why) override;
-  void start_the_world() override;
+  std::int64_t start_the_world() override;
   std::size_t g_slots() const override { return goroutines_.count(); }
   G* g_at(std::size_t slot) override { return goroutines_.at(static_cast<std::uint32_t>(slot)); }
   void visit_gs(std::size_t group, void (*visit)(void*, G*), void* context) override;
@@ -203,26 +187,26 @@ class Runtime final : public World {
   static void recycle(Runtime& runtime, Goroutine* g, void*);
   // machines.cc
   Machine* new_machine();
-  bool start_machine_for(Processor* p,
-                         bool search);  // takes idle_lock_ held, releases it; false: no thread could be made
-  void take_back(Machine* m);           // its thread was refused; idle_lock_ held
-  bool nobody_can_run();                // idle_lock_ held
+  // Releases the lock. False: no thread could be made.
+  bool start_machine_for(Processor* p, bool search) GEARBOX_RELEASE(procs_.lock());
+  void take_back(Machine* m) GEARBOX_LOCK_HELD(procs_.lock());  // its thread was refused
+  bool nobody_can_run() GEARBOX_LOCK_HELD(procs_.lock());
   static void* machine_entry(void* machine);
   void machine_begin(Machine* m);
   void machine_end(Machine* m);
   void idle(Machine* m);
   void sleep_locked(Machine* m);
   void wake_machine(Machine* m);
-  void acquire(Machine* m, Processor* p);
-  void release(Machine* m);
-  Processor* take_idle_p();       // idle_lock_ held
-  void put_idle_p(Processor* p);  // idle_lock_ held
-  void hand_off(Processor* p);    // a P whose M is stuck: to another M, or idle
-  bool nothing_can_happen();      // idle_lock_ held
+  bool receive(Machine* m);     // m takes the P it was given; false: it was given none
+  void hand_off(Processor* p);  // a P whose M is stuck: to another M, or idle
+  bool nothing_can_happen() GEARBOX_LOCK_HELD(procs_.lock());
   void blocking_thread_loop(Machine* m);
   // world.cc
   void hold_at_safepoint(Machine* m, Processor* p);
-  void count_stopped();
+  void wait_for_start(std::uint32_t epoch);
+  void take_the_world();
+  std::int64_t stop_all_others(std::int64_t began_ns, bool wait_for_arrivals);
+  void record_pause_seen(std::int64_t asked_ns);
   bool spin_until(const std::atomic<std::uint32_t>& word, std::uint32_t differs_from) const;
   void stamp_birth(Goroutine* g, const P* p);
   void finish();
@@ -232,9 +216,9 @@ class Runtime final : public World {
 #endif
   void wait_for_the_end();
   void send_machines_home();
-  Processor* make_processor(PId id);
+  std::vector<Machine*> all_machines();
+  Processor* make_processor(PId id, bool world_stopped);
   void remove_processor(Processor* p);
-  void check_stopped();
   // sysmon.cc
   void sysmon_loop();
   void wake_sysmon();  // after a P has left the idle list
@@ -254,32 +238,27 @@ class Runtime final : public World {
   bool lane_owner_ = false;
   std::uint32_t max_procs_ = 0;  // the scheduler's limit; 0: none
 
-  std::array<std::unique_ptr<Processor>, kMaxPs> ps_;
-  std::atomic<PId> p_count_{0};
-
-  // Guards the fields up to the blank line, and every P's passage between idle, running, syscall and stopped.
-  SpinLock idle_lock_;
-  std::vector<Processor*> idle_ps_;
-  Machine* idle_machines_ = nullptr;
-  std::uint32_t idle_machine_count_ = 0;
-  Machine* idle_blocking_machines_ = nullptr;
-  Machine* poll_machine_ = nullptr;  // sleeps in the poller until the next event or timer
-  std::uint32_t idle_blocking_count_ = 0, locked_asleep_ = 0;
-  std::vector<std::unique_ptr<Machine>> machines_;
+  Procs procs_;
+  // Which Ms there are, and which of them sleep.
+  Machine* idle_machines_ GEARBOX_GUARDED_BY(procs_.lock()) = nullptr;
+  std::uint32_t idle_machine_count_ GEARBOX_GUARDED_BY(procs_.lock()) = 0;
+  Machine* idle_blocking_machines_ GEARBOX_GUARDED_BY(procs_.lock()) = nullptr;
+  // Sleeps in the poller until the next event or timer.
+  Machine* poll_machine_ GEARBOX_GUARDED_BY(procs_.lock()) = nullptr;
+  std::uint32_t idle_blocking_count_ GEARBOX_GUARDED_BY(procs_.lock()) = 0;
+  std::uint32_t locked_asleep_ GEARBOX_GUARDED_BY(procs_.lock()) = 0;
+  std::vector<std::unique_ptr<Machine>> machines_ GEARBOX_GUARDED_BY(procs_.lock());
   // Machines whose thread the kernel refused: their numbers are used by the next. Until refused_until_ns_ nobody asks.
-  std::vector<std::unique_ptr<Machine>> spare_machines_;
-  std::int64_t refused_until_ns_ = 0, refusal_pause_ns_ = 0;
-  GList waits_for_blocking_machine_;  // goroutines whose blocking call got no thread of its own
-  bool stop_requested_ = false;
-  std::uint32_t stop_wait_ = 0;
+  std::vector<std::unique_ptr<Machine>> spare_machines_ GEARBOX_GUARDED_BY(procs_.lock());
+  std::int64_t refused_until_ns_ GEARBOX_GUARDED_BY(procs_.lock()) = 0;
+  std::int64_t refusal_pause_ns_ GEARBOX_GUARDED_BY(procs_.lock()) = 0;
+  // Goroutines whose blocking call got no thread of its own.
+  GList waits_for_blocking_machine_ GEARBOX_GUARDED_BY(procs_.lock());
 
-  std::atomic<PId> idle_count_{0};
   std::atomic<std::int64_t> poll_until_{
       0};  // deadline of the M that sleeps in the poller; INT64_MAX: none; 0: nobody sleeps there
   std::atomic<std::uint32_t> watcher_lane_{0};  // of that M, for lane-owner pollers
-  std::atomic<std::uint32_t> stop_word_{0};     // futex of the stopper: kStopAwaited, kStopSleeps, kStopReached
-  std::atomic<std::uint32_t> world_epoch_{0};   // futex of the held: changes when the world starts again
-  std::atomic<std::uint32_t> held_asleep_{0};   // Ms that sleep on it, or are about to
+  std::atomic<std::uint32_t> held_asleep_{0};   // Ms that sleep on Procs::epoch(), or are about to
   std::atomic<std::uint32_t> blocked_calls_{0};
   std::atomic<bool> ended_{false};
   std::atomic<bool> short_of_threads_{false};  // a P may lie idle with work queued: sysmon tries again
@@ -288,10 +267,10 @@ class Runtime final : public World {
   const PId cpus_ = static_cast<PId>(os::online_cpus());  // that this process may run on, at its beginning
 
   SpinLock world_lock_;  // guards the two below: a lock on which goroutines park
-  bool world_taken_ = false;
-  GList world_waiters_;
+  bool world_taken_ GEARBOX_GUARDED_BY(world_lock_) = false;
+  GList world_waiters_ GEARBOX_GUARDED_BY(world_lock_);
   SpinLock free_lock_;
-  GList free_gs_;
+  GList free_gs_ GEARBOX_GUARDED_BY(free_lock_);
   std::atomic<std::int64_t> goroutines_elsewhere_{0};  // as Processor::goroutines, born without a P
   std::uint32_t scan_epoch_ = 0;  // of stack scans; changed with the world stopped, under free_lock_
 
@@ -300,7 +279,10 @@ class Runtime final : public World {
   std::atomic<bool> sysmon_stop_{false};
   std::atomic<std::int64_t> last_poll_ns_{0};
 
+  std::atomic<std::int64_t> stop_asked_ns_{0};  // when the stop under way began to ask
   Histogram time_to_stop_ns_;
+  SpinLock pause_seen_lock_;
+  Histogram pause_seen_ns_ GEARBOX_GUARDED_BY(pause_seen_lock_);
   struct Counters {
     std::atomic<std::uint64_t> threads_refused{0}, preemptions{0}, hand_offs{0}, machines_made{0}, stacks_released{0},
         polls{0}, futex_sleeps{0}, poller_sleeps{0};

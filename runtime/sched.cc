@@ -151,8 +151,11 @@ void Runtime::gosched(Why why) {
 
 void Runtime::yield() { gosched(Why::kYielded); }
 
-void Runtime::park_and_unlock(SpinLock& lock, const char* why) {
-  park([](Runtime&, Goroutine*, void* held) { static_cast<SpinLock*>(held)->unlock(); }, &lock, why);
+// The unlock runs on the other side of the switch, where the analysis cannot follow.
+void Runtime::park_and_unlock(SpinLock& lock, const char* why) GEARBOX_NO_THREAD_SAFETY_ANALYSIS {
+  park([](Runtime&, Goroutine*, void* held)
+           GEARBOX_NO_THREAD_SAFETY_ANALYSIS { static_cast<SpinLock*>(held)->unlock(); },
+       &lock, why);
 }
 
 [[gnu::noinline]] void Runtime::safepoint_slow() {
@@ -196,8 +199,7 @@ void Runtime::on_system_stack(void (*f)(void*), void* argument) {
 
 std::uint64_t Runtime::goroutine_count() const noexcept {
   std::int64_t count = goroutines_elsewhere_.load(std::memory_order_relaxed);
-  for (const auto& p : ps_)
-    if (p != nullptr) count += p->goroutines.load(std::memory_order_relaxed);
+  procs_.for_each_ever([&count](const Processor& p) { count += p.goroutines.load(std::memory_order_relaxed); });
   return count > 0 ? static_cast<std::uint64_t>(count) : 0;
 }
 
@@ -380,9 +382,10 @@ void Runtime::machine_loop(Machine* m) {
     if (g->locked_m != nullptr && g->locked_m != m) [[unlikely]] {
       // It runs on its own thread only: that thread gets this P, and this one looks for another.
       auto* owner = static_cast<Machine*>(g->locked_m);
-      release(m);
+      Procs::release(m);
       {
-        Guard<SpinLock> hold(idle_lock_);
+        Guard<SpinLock> hold(procs_.lock());
+        procs_.part(p);
         owner->next_p = p;
         owner->next_g = g;
         owner->woken_to_search = false;
@@ -433,7 +436,7 @@ void Runtime::run_goroutine(Machine* m, Processor* p, Goroutine* g, bool inherit
 Goroutine* Runtime::find_work(Processor* p, bool slice_over, bool& inherit_slice) {
   Machine* m = current_machine();
   // An idle P's timers are looked at by whoever is awake.
-  const bool looked_at_all = idle_count_.load(std::memory_order_relaxed) != 0;
+  const bool looked_at_all = procs_.idle_count() != 0;
   run_due_timers(p, looked_at_all);
   if (slice_over || (p->schedule_tick & kLookAroundMask) == 0) poll_now(m, p);
   if (G* g = scheduler_->pick_local(p->id, inherit_slice)) return static_cast<Goroutine*>(g);
@@ -450,10 +453,10 @@ bool Runtime::run_due_timers(Processor* p, bool of_all) {
   if (next != 0 && next <= (now = os::monotonic_ns())) fired = p->timers.run(now);
   if (!of_all) return fired != 0;
   for (PId i = 0; i < p_count(); ++i) {
-    next = ps_[i]->timers.next_when();
+    next = procs_.at(i).timers.next_when();
     if (next == 0 || i == p->id) continue;
     if (now == 0) now = os::monotonic_ns();
-    if (next <= now) fired += ps_[i]->timers.run(now);
+    if (next <= now) fired += procs_.at(i).timers.run(now);
   }
   return fired != 0;
 }

@@ -28,7 +28,7 @@ void* Runtime::sysmon_entry(void* runtime) {
   return nullptr;
 }
 
-// It sleeps deeply while every P is idle. Whoever ends that calls this, after idle_count_ has changed (seq_cst, as are
+// It sleeps deeply while every P is idle. Whoever ends that calls this, after idle_count() has changed (seq_cst, as are
 // both looks of sysmon's at it around its raising of the flag: one of the two sees the other).
 void Runtime::wake_sysmon() {
   if (!sysmon_sleeps_.load(std::memory_order_seq_cst) || !sysmon_sleeps_.exchange(false, std::memory_order_seq_cst))
@@ -45,11 +45,11 @@ void Runtime::sysmon_loop() {
   const auto slice_ns = static_cast<std::int64_t>(options_.slice_us) * 1000;
   while (!sysmon_stop_.load(std::memory_order_acquire)) {
     const std::uint32_t word = sysmon_word_.load(std::memory_order_acquire);
-    if (idle_count_.load(std::memory_order_seq_cst) == p_count() &&
+    if (procs_.idle_count(std::memory_order_seq_cst) == p_count() &&
         !short_of_threads_.load(std::memory_order_relaxed)) {
       sysmon_sleeps_.store(true, std::memory_order_seq_cst);
       const bool in_round = os::monotonic_ns() >= next_stack_round;
-      if (idle_count_.load(std::memory_order_seq_cst) == p_count())
+      if (procs_.idle_count(std::memory_order_seq_cst) == p_count())
         os::futex_wait(sysmon_word_, word, in_round ? kLongestNs : kDeepSleepNs);
       sysmon_sleeps_.store(false, std::memory_order_seq_cst);
       delay = kShortestNs;
@@ -62,7 +62,7 @@ void Runtime::sysmon_loop() {
     const std::int64_t now = os::monotonic_ns();
     bool acted = false;
     for (PId i = 0; i < p_count(); ++i) {
-      Processor& p = *ps_[i];
+      Processor& p = procs_.at(i);
       const PStatus status = p.status.load(std::memory_order_acquire);
       if (status == PStatus::kSyscall) {
         const std::uint32_t tick = p.syscall_tick.load(std::memory_order_relaxed);
@@ -72,12 +72,10 @@ void Runtime::sysmon_loop() {
           continue;
         }
         // Nobody waits for it: leave it, so that the caller finds it again. After a slice it goes anyway.
-        if (!scheduler_->has_runnable() && p.timers.next_when() == 0 &&
-            idle_count_.load(std::memory_order_relaxed) > 0 && now - p.seen_syscall_ns < slice_ns)
+        if (!scheduler_->has_runnable() && p.timers.next_when() == 0 && procs_.idle_count() > 0 &&
+            now - p.seen_syscall_ns < slice_ns)
           continue;
-        PStatus in_call = PStatus::kSyscall;
-        if (p.status.compare_exchange_strong(in_call, PStatus::kRunning, std::memory_order_acq_rel)) {
-          p.syscall_tick.fetch_add(1, std::memory_order_relaxed);
+        if (procs_.retake(&p)) {
           hand_off(&p);
           acted = true;
         }
@@ -112,7 +110,7 @@ void Runtime::sysmon_loop() {
         acted = true;
       }
     }
-    if (idle_count_.load(std::memory_order_relaxed) > 0) {
+    if (procs_.idle_count() > 0) {
       const std::int64_t earliest = earliest_timer();
       const std::int64_t until = poll_until_.load(std::memory_order_relaxed);
       if (earliest != 0 && earliest <= now && (until == 0 || earliest < until)) acted |= wake_one_parked_p();

@@ -16,10 +16,10 @@ std::int64_t deadline_in(std::int64_t ns) {
 }  // namespace
 
 // Called after `when` was published in a heap. With no P idle a watcher that woke could do nothing: then whoever makes
-// one idle calls this. Partners, all seq_cst: put_idle_p() and start_the_world() raise idle_count_ and look at the heaps;
+// one idle calls this. Partners, all seq_cst: Procs::to_idle() and end_stop() raise the number of idle Ps and look at the heaps;
 // idle() stores poll_until_ and looks at both.
 void Runtime::wake_watcher_before(std::int64_t when) {
-  if (idle_count_.load(std::memory_order_seq_cst) == 0 || when >= poll_until_.load(std::memory_order_seq_cst)) return;
+  if (procs_.idle_count(std::memory_order_seq_cst) == 0 || when >= poll_until_.load(std::memory_order_seq_cst)) return;
   poller_->wake(lane_owner_ ? watcher_lane_.load(std::memory_order_relaxed) : 0);
 }
 

@@ -1,8 +1,7 @@
 // Stopping the world, walking the roots, changing GOMAXPROCS.
 //
-// A stop marks every P under idle_lock_: idle Ps and Ps in system calls are stopped on the spot (whoever comes back
-// finds no P and waits); running ones are asked through P::attention and count themselves down at their next safepoint,
-// where their M holds them with the goroutine's context saved. The last one wakes the stopper.
+// A stop asks every P (runtime/procs.h): Ps that no M runs are stopped on the spot, running ones count themselves down at
+// their next safepoint, where their M holds them with the goroutine's context saved. The last one wakes the stopper.
 //
 //   S4  While the world is stopped no goroutine runs but the stopper's, and every other one's context is saved.
 #include <algorithm>
@@ -18,18 +17,7 @@ namespace gearbox {
 namespace {
 constexpr std::int64_t kStopRetryNs = 1'000'000;
 constexpr std::int64_t kStopSpinNs = 30'000;
-// Values of stop_word_. Only the stopper goes from awaited to sleeping, so that the last P to stop makes a system call
-// only for one that sleeps.
-constexpr std::uint32_t kStopAwaited = 0, kStopReached = 1, kStopSleeps = 2;
 }  // namespace
-
-// idle_lock_ held.
-void Runtime::count_stopped() {
-  GEARBOX_INVARIANT(S4, stop_wait_ > 0, "more Ps stopped than there are");
-  if (--stop_wait_ == 0) {
-    if (stop_word_.exchange(kStopReached, std::memory_order_acq_rel) == kStopSleeps) os::futex_wake(stop_word_, 1);
-  }
-}
 
 // Watches `word` for as long as waking a sleeper would take. True once it differs. A stop costs two such wake-ups
 // otherwise, and they are longer than most pauses. Not when there are more Ps than CPUs: whoever is waited for may then
@@ -49,26 +37,30 @@ bool Runtime::spin_until(const std::atomic<std::uint32_t>& word, std::uint32_t d
 // On the M's stack, with p owned and the context of whatever goroutine it ran saved.
 void Runtime::hold_at_safepoint(Machine* m, Processor* p) {
   std::uint32_t epoch = 0;
-  {
-    Guard<SpinLock> hold(idle_lock_);
-    // Read under the lock that start_the_world() changes it under: an epoch from before the last start would let this M
-    // go while the next stop counts on it.
-    epoch = world_epoch_.load(std::memory_order_relaxed);
-    if (!stop_requested_ || ended_.load(std::memory_order_relaxed)) {
-      p->attention.fetch_and(~kAttentionStop, std::memory_order_relaxed);
-      return;
-    }
-    p->status.store(PStatus::kStopped, std::memory_order_release);
-    count_stopped();
-  }
-  if (!spin_until(world_epoch_, epoch)) {
-    held_asleep_.fetch_add(1, std::memory_order_seq_cst);  // partner: start_the_world(), which looks after its change
-    while (world_epoch_.load(std::memory_order_seq_cst) == epoch) os::futex_wait(world_epoch_, epoch, os::kForever);
-    held_asleep_.fetch_sub(1, std::memory_order_relaxed);
-  }
+  if (!procs_.stop_at_safepoint(p, epoch)) return;
+  const std::int64_t asked = stop_asked_ns_.load(std::memory_order_relaxed);
+  wait_for_start(epoch);
+  record_pause_seen(asked);
   // GOMAXPROCS may have changed meanwhile, and by the time this M runs again more than once: only m->p says whether it
   // still has a P. What became of the P itself is no longer this M's business.
   set_current_p(m->p);
+}
+
+// Until Procs::epoch() differs: the world has started, or the program has ended.
+void Runtime::wait_for_start(std::uint32_t epoch) {
+  std::atomic<std::uint32_t>& word = procs_.epoch();
+  if (spin_until(word, epoch)) return;
+  held_asleep_.fetch_add(1, std::memory_order_seq_cst);  // partner: start_the_world(), which looks after its change
+  while (word.load(std::memory_order_seq_cst) == epoch) os::futex_wait(word, epoch, os::kForever);
+  held_asleep_.fetch_sub(1, std::memory_order_relaxed);
+}
+
+// A stop as a goroutine saw it: from the request until the goroutine goes on. Beside the pause that a collector records,
+// which ends when the world is released.
+void Runtime::record_pause_seen(std::int64_t asked_ns) {
+  const std::int64_t took = os::monotonic_ns() - asked_ns;
+  Guard<SpinLock> hold(pause_seen_lock_);
+  pause_seen_ns_.record(static_cast<std::uint64_t>(std::max<std::int64_t>(took, 0)));
 }
 
 // Main has returned, and the program was given up while some P could not be stopped. Whoever wanted the world for itself
@@ -80,6 +72,11 @@ void Runtime::never_return() {
 
 std::int64_t Runtime::stop_the_world(const char*) {
   const std::int64_t began = os::monotonic_ns();
+  take_the_world();
+  return stop_all_others(began, false);
+}
+
+void Runtime::take_the_world() {
   // The world lock. On a goroutine a second stopper parks; on an M's stack (the goroutine's context is saved) it takes
   // part in the first stop.
   for (;;) {
@@ -103,88 +100,38 @@ std::int64_t Runtime::stop_the_world(const char*) {
     else
       os::yield_thread();
   }
+}
+
+// The caller has the world. Returns the nanoseconds since began_ns.
+std::int64_t Runtime::stop_all_others(std::int64_t began_ns, bool wait_for_arrivals) {
   const Processor* mine = current_processor();
-  {
-    Guard<SpinLock> hold(idle_lock_);
-    stop_requested_ = true;
-    stop_word_.store(kStopAwaited, std::memory_order_relaxed);
-    stop_wait_ = p_count() - 1;
-    for (PId i = 0; i < p_count(); ++i) {
-      Processor* p = ps_[i].get();
-      if (p == mine) continue;
-      p->attention.fetch_or(kAttentionStop, std::memory_order_seq_cst);
-      PStatus in_call = PStatus::kSyscall;
-      if (p->status.load(std::memory_order_relaxed) == PStatus::kIdle) {
-        p->status.store(PStatus::kStopped, std::memory_order_relaxed);
-        --stop_wait_;
-      } else if (p->status.compare_exchange_strong(in_call, PStatus::kStopped, std::memory_order_acq_rel)) {
-        --stop_wait_;
-      }
-    }
-    idle_ps_.clear();
-    idle_count_.store(0, std::memory_order_seq_cst);
-    if (stop_wait_ == 0) stop_word_.store(kStopReached, std::memory_order_relaxed);
-  }
-  spin_until(stop_word_, kStopAwaited);
+  stop_asked_ns_.store(os::monotonic_ns(), std::memory_order_relaxed);
+  procs_.begin_stop(mine, wait_for_arrivals);
+  std::atomic<std::uint32_t>& stopped = procs_.stop_word();
+  spin_until(stopped, Procs::kAwaited);
   for (;;) {
     if (ended_.load(std::memory_order_acquire)) never_return();
-    std::uint32_t word = kStopAwaited;
-    if (!stop_word_.compare_exchange_strong(word, kStopSleeps, std::memory_order_acq_rel) && word == kStopReached)
-      break;  // partner: count_stopped()
-    if (os::futex_wait(stop_word_, kStopSleeps, kStopRetryNs)) continue;
-    // A P may have entered a system call right after it was asked: take it there.
-    Guard<SpinLock> hold(idle_lock_);
-    for (PId i = 0; i < p_count() && stop_wait_ > 0; ++i) {
-      PStatus in_call = PStatus::kSyscall;
-      if (ps_[i].get() != mine &&
-          ps_[i]->status.compare_exchange_strong(in_call, PStatus::kStopped, std::memory_order_acq_rel))
-        count_stopped();
-    }
+    std::uint32_t word = Procs::kAwaited;
+    if (!stopped.compare_exchange_strong(word, Procs::kSleeps, std::memory_order_acq_rel) && word == Procs::kReached)
+      break;  // partner: Procs::count_stopped()
+    if (os::futex_wait(stopped, Procs::kSleeps, kStopRetryNs)) continue;
+    procs_.take_calls(mine);  // a P may have entered a call right after it was asked
   }
-  const std::int64_t took = os::monotonic_ns() - began;
+  const std::int64_t took = os::monotonic_ns() - began_ns;
   time_to_stop_ns_.record(static_cast<std::uint64_t>(took));
 #if defined(GEARBOX_CHECKED)
-  check_stopped();
+  procs_.check_stopped(mine);
   scheduler_->check();
 #endif
   return took;
 }
 
-// S2, S3 and S4 as far as Ps go: each is the stopper's, or stopped with nobody or with an M that says the same.
-void Runtime::check_stopped() {
-  Guard<SpinLock> hold(idle_lock_);
-  GEARBOX_REQUIRE(idle_ps_.empty() && stop_wait_ == 0, "S3: {} Ps idle, {} awaited in a stopped world", idle_ps_.size(),
-                  stop_wait_);
-  for (PId i = 0; i < kMaxPs && ps_[i] != nullptr; ++i) {
-    const Processor* p = ps_[i].get();
-    const PStatus status = p->status.load(std::memory_order_acquire);
-    const bool is_mine = p == current_p();
-    GEARBOX_REQUIRE(status == (i >= p_count() ? PStatus::kRemoved : (is_mine ? PStatus::kRunning : PStatus::kStopped)),
-                    "S3: P {} of {} has status {} in a stopped world", i, p_count(), static_cast<int>(status));
-    GEARBOX_REQUIRE(p->m == nullptr ? !is_mine : p->m->p == p, "S2: P {} and its M disagree in a stopped world", i);
-    GEARBOX_REQUIRE(status != PStatus::kRemoved || p->m == nullptr, "S2: P {} is removed and has an M", i);
-  }
-}
-
-void Runtime::start_the_world() {
-  {
-    Guard<SpinLock> hold(idle_lock_);
-    stop_requested_ = false;
-    for (PId i = 0; i < p_count(); ++i) {
-      Processor* p = ps_[i].get();
-      p->attention.fetch_and(~kAttentionStop, std::memory_order_relaxed);
-      if (p->status.load(std::memory_order_relaxed) != PStatus::kStopped) continue;
-      if (p->m != nullptr) {
-        p->status.store(PStatus::kRunning, std::memory_order_release);
-      } else {
-        p->status.store(PStatus::kIdle, std::memory_order_release);
-        idle_ps_.push_back(p);
-      }
-    }
-    idle_count_.store(static_cast<PId>(idle_ps_.size()), std::memory_order_seq_cst);
-    world_epoch_.fetch_add(1, std::memory_order_seq_cst);  // partner: hold_at_safepoint()
-  }
-  if (held_asleep_.load(std::memory_order_seq_cst) != 0) os::futex_wake(world_epoch_, 1 << 30);
+std::int64_t Runtime::start_the_world() {
+  const std::int64_t asked = stop_asked_ns_.load(std::memory_order_relaxed);
+  procs_.end_stop();
+  // The pause ends here. What follows may take this thread off its CPU for a scheduler's slice, while the world runs.
+  const std::int64_t released = os::monotonic_ns();
+  if (held_asleep_.load(std::memory_order_seq_cst) != 0) os::futex_wake(procs_.epoch(), 1 << 30);
   wake_sysmon();
   if (scheduler_->has_runnable()) wake_one_parked_p();
   watch_timers_anew();  // deadlines that passed, or came up, while no P was idle for the watcher to take
@@ -194,6 +141,8 @@ void Runtime::start_the_world() {
   G* next = world_waiters_.pop_front();
   world_lock_.unlock();
   if (next != nullptr) ready(next);
+  record_pause_seen(asked);
+  return released;
 }
 
 // ---- roots
@@ -242,16 +191,16 @@ void Runtime::visit_gs(std::size_t group, void (*visit)(void*, G*), void* contex
 
 std::uint32_t Runtime::arm_stack_scan() {
   Guard<SpinLock> hold(free_lock_);  // against births on threads without a P: stamp_birth()
-  for (PId i = 0; i < p_count(); ++i) ps_[i]->scanning = true;
+  for (PId i = 0; i < p_count(); ++i) procs_.at(i).scanning = true;
   return ++scan_epoch_;
 }
 
 void Runtime::disarm_stack_scan() {
-  for (PId i = 0; i < p_count(); ++i) ps_[i]->scanning = false;
+  for (PId i = 0; i < p_count(); ++i) procs_.at(i).scanning = false;
 }
 
 void Runtime::set_marking(bool on) {
-  for (PId i = 0; i < p_count(); ++i) ps_[i]->marking = on;
+  for (PId i = 0; i < p_count(); ++i) procs_.at(i).marking = on;
   on ? shaded_.open() : shaded_.close();
 }
 
@@ -264,21 +213,17 @@ void Runtime::queue_dead_finalizers(bool (*is_dead)(void*, void*), void* context
 
 std::uint64_t Runtime::total_allocated_bytes() const noexcept {
   std::uint64_t bytes = 0;
-  for (const auto& p : ps_)
-    if (p != nullptr) bytes += p->cache.allocated_bytes;
+  procs_.for_each_ever([&bytes](const Processor& p) { bytes += p.cache.allocated_bytes; });
   return bytes;
 }
 
 // ---- GOMAXPROCS
 
-Processor* Runtime::make_processor(PId id) {
-  if (ps_[id] == nullptr) ps_[id] = std::make_unique<Processor>();
-  Processor* p = ps_[id].get();
-  p->id = id;
+Processor* Runtime::make_processor(PId id, bool world_stopped) {
+  Processor* p = procs_.add(id, world_stopped);
   p->collector = collector_.get();
   p->heap = &heap_;
   p->random = Random(options_.seed * 1000003 + id);
-  p->attention.store(0, std::memory_order_relaxed);
   return p;
 }
 
@@ -292,36 +237,29 @@ PId Runtime::set_procs(PId n) {
   // are all down. The look before the stop keeps a long mark from being stopped over and over.
   for (;;) {
     while (heap_.phase.load(std::memory_order_acquire) == GcPhase::kMark) sleep_ns(100'000);
-    stop_the_world("GOMAXPROCS");
+    // Ps on their way to an M are awaited: an M must not find that the P it was given has gone.
+    const std::int64_t began = os::monotonic_ns();
+    take_the_world();
+    stop_all_others(began, true);
     if (heap_.phase.load(std::memory_order_acquire) != GcPhase::kMark) break;
     start_the_world();
   }
   const PId former = p_count();  // only now: another call may have been faster
   for (PId id = former; id < wanted; ++id) {
-    Processor* p = make_processor(id);
+    Processor* p = make_processor(id, true);
     p->marking = false;
     p->scanning = false;
     allocator_->p_added(*p);
     scheduler_->p_added(id);
-    p->status.store(PStatus::kStopped, std::memory_order_relaxed);
   }
   // Threads without a P look through all Ps, and no stop holds them: sysmon, an M that lies down.
-  p_count_.store(std::max(former, wanted), std::memory_order_release);  // partner: p_count()
+  procs_.publish_count(std::max(former, wanted));
   if (wanted < former) {
     Machine* m = current_machine();
-    auto* mine = static_cast<Processor*>(m->p);
-    if (mine->id >= wanted) {  // this goroutine goes on with P 0, and P 0's M, if it has one, with nothing
-      Processor* zero = ps_[0].get();
-      if (zero->m != nullptr) zero->m->p = nullptr;
-      mine->m = nullptr;
-      zero->m = m;
-      m->p = zero;
-      set_current_p(zero);
-      zero->status.store(PStatus::kRunning, std::memory_order_relaxed);
-    }
-    for (PId id = wanted; id < former; ++id) remove_processor(ps_[id].get());
+    if (m->p->id >= wanted) procs_.move_to_first(m);
+    for (PId id = wanted; id < former; ++id) remove_processor(&procs_.at(id));
   }
-  p_count_.store(wanted, std::memory_order_release);  // partner: p_count()
+  procs_.publish_count(wanted);
   start_the_world();
   return former;
 }
@@ -329,17 +267,15 @@ PId Runtime::set_procs(PId n) {
 // World stopped. The M that is held with p, if there is one, is parted from it here and not when it wakes: p may have
 // been added again by then. It finds itself without a P, and what it ran goes back to the queue.
 void Runtime::remove_processor(Processor* p) {
-  if (p->m != nullptr) p->m->p = nullptr;
-  p->m = nullptr;
   scheduler_->p_removed(p->id);
   allocator_->p_removed(*p);
-  p->timers.move_all_to(ps_[0]->timers);
+  p->timers.move_all_to(procs_.at(0).timers);
   {
     Guard<SpinLock> hold(free_lock_);
     free_gs_.append(p->free_gs);
   }
   stacks_.take_back(p->free_stacks, true);
-  p->status.store(PStatus::kRemoved, std::memory_order_relaxed);
+  procs_.remove(p);
 }
 
 }  // namespace gearbox

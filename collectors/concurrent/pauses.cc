@@ -57,8 +57,7 @@ void Concurrent::begin_cycle() {
       },
       &context);
   mark_began_ns_.store(os::monotonic_ns(), std::memory_order_relaxed);
-  world_.start_the_world();
-  const std::int64_t ended = os::monotonic_ns();
+  const std::int64_t ended = world_.start_the_world();
   cpu_ns_.fetch_add((ended - stopped) * busy, std::memory_order_relaxed);
   Guard<SpinLock> hold(stats_lock_);
   stats_.pause_ns.record(static_cast<std::uint64_t>(to_stop + ended - stopped));
@@ -125,8 +124,7 @@ bool Concurrent::end_cycle() {
     heap_->phase.store(GcPhase::kSweep, std::memory_order_release);
     marked_ns = os::monotonic_ns() - mark_began_ns_.load(std::memory_order_relaxed);
   }
-  world_.start_the_world();
-  const std::int64_t ended = os::monotonic_ns();
+  const std::int64_t ended = world_.start_the_world();
   cpu_ns_.fetch_add((ended - stopped) * busy, std::memory_order_relaxed);
   Guard<SpinLock> hold(stats_lock_);
   stats_.pause_ns.record(static_cast<std::uint64_t>(to_stop + ended - stopped));

@@ -229,11 +229,12 @@ class MockWorld final : public World {
     });
     return os::monotonic_ns() - began;
   }
-  void start_the_world() override {
+  std::int64_t start_the_world() override {
     std::lock_guard hold(lock_);
     for (auto& g : gs_) g->p.attention.store(0, std::memory_order_relaxed);
     stop_requested_ = false;
     cv_.notify_all();
+    return os::monotonic_ns();
   }
   std::size_t g_slots() const override { return p_count(); }
   G* g_at(std::size_t slot) override { return gs_[slot].get(); }

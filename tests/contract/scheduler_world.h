@@ -305,7 +305,7 @@ class ParkingWorld final : public World {
   void sleep_ns(std::int64_t) override { refuse(); }
   void on_system_stack(void (*)(void*), void*) override { refuse(); }
   std::int64_t stop_the_world(const char*) override { refuse(); }
-  void start_the_world() override { refuse(); }
+  std::int64_t start_the_world() override { refuse(); }
   std::size_t g_slots() const override { return 0; }
   G* g_at(std::size_t) override { return nullptr; }
   void visit_stack(G*, void (*)(void*, const std::uintptr_t*, std::size_t), void*) override { refuse(); }

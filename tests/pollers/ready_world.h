@@ -36,7 +36,7 @@ class ReadyWorld final : public World {
   void sleep_ns(std::int64_t) override { ::abort(); }
   void on_system_stack(void (*)(void*), void*) override { ::abort(); }
   std::int64_t stop_the_world(const char*) override { ::abort(); }
-  void start_the_world() override { ::abort(); }
+  std::int64_t start_the_world() override { ::abort(); }
   std::size_t g_slots() const override { return 0; }
   G* g_at(std::size_t) override { return nullptr; }
   void visit_stack(G*, void (*)(void*, const std::uintptr_t*, std::size_t), void*) override { ::abort(); }
