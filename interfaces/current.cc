@@ -5,7 +5,7 @@
 #include "interfaces/object.h"
 
 extern "C" {
-__thread GearboxCurrent gearbox_current __attribute__((tls_model("local-exec"))) = {nullptr, nullptr, nullptr};
+__thread GearboxCurrent gearbox_current __attribute__((tls_model("local-exec"))) = {nullptr, nullptr, nullptr, 0};
 }
 
 namespace gearbox {

@@ -66,7 +66,8 @@ struct alignas(64) G {
   void* panics = nullptr;                           // innermost panic in flight
   void* exception_globals[2] = {nullptr, nullptr};  // __cxa_eh_globals while switched out
   int saved_errno = 0;
-  std::uint32_t slot = 0;  // its number in the table of goroutines
+  std::uint32_t saved_inside = 0;  // current_inside() while switched out
+  std::uint32_t slot = 0;          // its number in the table of goroutines
   std::uint32_t no_preempt = 0;
   bool goexit = false;
   std::uint64_t parent_id = 0;

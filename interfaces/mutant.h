@@ -33,6 +33,7 @@ enum class Mutant : std::uint32_t {
   kNoShadeWithoutP,      // a thread without a P changes Roots as if nobody marked
   kHideClosures,         // the words of closures kept outside stacks are not roots
   kNoBirthStamp,         // a goroutine is born in a group of slots that scans skip, and does not say so
+  kHideRegisters,        // what an interrupted goroutine holds in registers is not a root
   kCount
 };
 

@@ -34,6 +34,7 @@
 #include "interfaces/current.h"
 #include "interfaces/mutant.h"
 #include "interfaces/processor.h"
+#include "interfaces/restart.h"
 
 namespace gearbox {
 
@@ -158,6 +159,36 @@ inline void write_barrier(P& p, std::uintptr_t old_value, std::uintptr_t new_val
     write_barrier_full(p);
 }
 
+namespace detail {
+
+// Stores value into slot, unless the current P is marking: then calls marking(value), which does. HOT.
+// Between the look and the store no mark may begin and the P may not change, or the old value would miss the barrier. The
+// look and the store are one restartable sequence (interfaces/restart.h), whose last instruction is the store.
+template <class T, class F>
+[[gnu::always_inline]] inline void store_unless_marking(std::atomic<T*>* slot, T* value, F&& marking) noexcept {
+#if defined(__SANITIZE_THREAD__)
+  const Inside inside;  // TSan sees no store that is made in assembly
+  if (current_p()->marking) [[unlikely]]
+    return marking(value);
+  slot->store(value, std::memory_order_release);
+#else
+  asm goto(GEARBOX_RESTART_BEGIN
+           "movq %%fs:gearbox_current@tpoff+16, %%rax\n\t"
+           "cmpb $0, %c[marking](%%rax)\n\t"
+           "jne %l[is_marking]\n\t"
+           "movq %[value], (%[slot])\n\t" GEARBOX_RESTART_END
+           :
+           : [slot] "r"(slot), [value] "r"(value), [marking] "i"(__builtin_offsetof(P, marking))
+           : "rax", "memory", "cc"
+           : is_marking);
+  return;
+is_marking:
+  marking(value);
+#endif
+}
+
+}  // namespace detail
+
 #if defined(GEARBOX_CHECKED)
 void check_ref_place(const void* slot) noexcept;  // dies unless slot lies on the collected heap of the current runtime
 void check_ref_constructed(
@@ -196,15 +227,20 @@ class Ref {
   T* load() const noexcept { return slot_.load(std::memory_order_relaxed); }
   void store(T* value) noexcept {
     if (GEARBOX_MUTANT(kStoreBeforeBarrier)) slot_.store(value, std::memory_order_release);
-    before_change(value);
-    slot_.store(value, std::memory_order_release);  // partner: the marker's acquire load
+#if defined(GEARBOX_CHECKED)
+    check_ref_place(this);
+#endif
+    // partner: the marker's acquire load
+    detail::store_unless_marking(&slot_, value, [this](T* changed) { store_marking(changed); });
   }
   // Both values go through the barrier before the attempt, whether or not it succeeds.
   bool compare_exchange(T*& expected, T* desired) noexcept {
+    const Inside inside;
     before_change(desired);
     return slot_.compare_exchange_strong(expected, desired, std::memory_order_acq_rel, std::memory_order_acquire);
   }
   T* exchange(T* value) noexcept {
+    const Inside inside;
     before_change(value);
     return slot_.exchange(value, std::memory_order_acq_rel);
   }
@@ -214,6 +250,11 @@ class Ref {
   explicit operator bool() const noexcept { return load() != nullptr; }
 
  private:
+  [[gnu::noinline, gnu::cold]] void store_marking(T* value) noexcept {
+    const Inside inside;
+    before_change(value);
+    slot_.store(value, std::memory_order_release);
+  }
   void before_change(T* value) noexcept {
 #if defined(GEARBOX_CHECKED)
     check_ref_place(this);

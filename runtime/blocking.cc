@@ -14,6 +14,7 @@
 namespace gearbox {
 
 void Runtime::enter_blocking() {
+  const Inside inside;
   Goroutine* g = current_goroutine();
   Machine* m = current_machine();
   blocked_calls_.fetch_add(1, std::memory_order_relaxed);
@@ -22,6 +23,7 @@ void Runtime::enter_blocking() {
 }
 
 void Runtime::exit_blocking() {
+  const Inside inside;
   Goroutine* g = current_goroutine();
   Machine* m = current_machine();
   if (!m->blocking_only) {
@@ -58,6 +60,7 @@ void Runtime::exit_blocking() {
 }
 
 void Runtime::move_to_blocking_thread() {
+  const Inside inside;
   if (current_machine()->locked_g != nullptr) {  // S6: it must not leave its thread, and need not
     enter_blocking();
     return;
@@ -108,6 +111,7 @@ void Runtime::move_to_blocking_thread() {
 }
 
 void Runtime::lock_to_thread() {
+  const Inside inside;
   Goroutine* g = current_goroutine();
   if (g->locked_m == nullptr && lane_owner_ && poller_->in_flight(lane()) != 0) {
     park(
@@ -116,17 +120,8 @@ void Runtime::lock_to_thread() {
           Machine* m = runtime.new_machine();
           m->locked_g = left;
           left->locked_m = m;
-          const Status lane = runtime.poller_->prepare(m->id);
-          auto started = lane ? os::start_thread(&Runtime::machine_entry, m, 512 * 1024, "gearbox-m")
-                              : Result<pthread_t>(lane.error());
-          if (started) {
-            m->thread = *started;
-          } else {  // then it stays: S6 is worth a thread, not the process
-            runtime.counters_.threads_refused.fetch_add(1, std::memory_order_relaxed);
-            left->locked_m = nullptr;
-            Guard<SpinLock> hold(runtime.procs_.lock());
-            runtime.take_back(m);
-          }
+          // A refusal leaves it where it is: S6 is worth a thread, not the process.
+          if (!runtime.start_thread_of(m)) left->locked_m = nullptr;
           runtime.scheduler_->enqueue(left, kNoP, Why::kInjected);  // whoever picks it gives its P to its thread
         },
         nullptr, "thread of its own");

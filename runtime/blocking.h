@@ -21,6 +21,7 @@ namespace gearbox {
 
 template <class F>
 [[gnu::noinline]] auto blocking(F&& f) {
+  safepoint_if_on_p();  // a loop of short calls must be stoppable: it has a P most of the time, but never for long
   Context here;
   save_context(&here);
   current_goroutine()->syscall_sp = reinterpret_cast<std::uintptr_t>(here.sp);

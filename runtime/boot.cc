@@ -175,6 +175,7 @@ Result<std::unique_ptr<Runtime>> Runtime::create(const RuntimeOptions& given, co
   }
   trace.step(fmt::format("schedinit: {} Ps", options.procs));
   arm_signals();
+  if (runtime->signals()) preempt::arm();
   trace.step("schedinit: signals armed");
   return runtime;
 }
@@ -194,12 +195,16 @@ RunStats Runtime::run(std::function<void()> main) {
 
   first_goroutine_ = [this, &trace] {
     trace.step("first goroutine runs");
-    collector_->start_workers();
+    {
+      const Inside inside;
+      collector_->start_workers();
+    }
     trace.step("collector's workers made");
     run_init_functions([&trace](std::string_view name) { trace.step(fmt::format("init {}", name)); });
     trace.step("main begins");
     main_();
     trace.step("main returned");
+    const Inside inside;
     end_word_.store(kMainReturned, std::memory_order_release);  // from here the caller's stack may go at any time
     os::futex_wake(end_word_, 1);
     collector_->stop();
@@ -261,6 +266,17 @@ RunStats Runtime::run(std::function<void()> main) {
               "Threads that the kernel refused; their P stayed idle until another thread was free.");
   own.counter("preemptions", counters_.preemptions.load(),
               "Goroutines that yielded at a safepoint because their slice was over.");
+  own.counter("signals", counters_.signals.load(), "Signals sent to goroutines that answered no request in time.");
+  own.counter("signals_refused", counters_.signals_refused.load(),
+              "Of those, signals that came inside the runtime or a shared library.");
+  own.counter("stopped_by_signal", counters_.stopped_by_signal.load(),
+              "Goroutines interrupted for a stop of the world.");
+  own.counter("preempted_by_signal", counters_.preempted_by_signal.load(),
+              "Goroutines interrupted because their slice was over.");
+  own.counter(
+      "freezes_refused", counters_.freezes_refused.load(),
+      "Goroutines that kept their P after their slice: too many were frozen (frozen_max), or no thread was to be "
+      "had.");
   own.counter("hand_offs", counters_.hand_offs.load(), "Ps taken from blocked system calls.");
   own.counter("polls", counters_.polls.load(), "Non-blocking looks at the poller.");
   own.counter("poller_sleeps", counters_.poller_sleeps.load(), "Times an idle thread slept in the poller.");

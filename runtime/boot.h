@@ -30,6 +30,8 @@ struct RuntimeOptions {
   enum class Guard : std::uint8_t { kAuto, kInstall, kMprotect, kNone } guard = Guard::kAuto;
   bool sysmon = true;
   std::uint64_t slice_us = 10000;
+  enum class Preempt : std::uint8_t { kOff, kFlag, kSignal } preempt = Preempt::kSignal;
+  std::uint64_t frozen_max = 1000;
   std::uint64_t seed = 1;
   std::uint64_t stress_alloc = 0;
   bool checkmark = false;
@@ -48,6 +50,12 @@ struct RuntimeOptions {
             "does.");
     v.field("slice_us", slice_us, {10, 1000000},
             "Microseconds a goroutine may run before sysmon asks it to yield at its next safepoint.");
+    v.field("preempt", preempt, {"off", "flag", "signal"},
+            "How a goroutine is made to yield, and to stop. signal: asked at safepoints, and where none comes, "
+            "interrupted (SIGURG). flag: at safepoints only. off: slices never end by request; stops use the flag.");
+    v.field("frozen_max", frozen_max, {0, 4000},
+            "Goroutines at a time that may wait for their turn on threads of their own, since they were interrupted. "
+            "One more keeps its P for another slice.");
     v.field("seed", seed, {0, UINT64_MAX},
             "Seed of every random choice the runtime makes (select order, victim order).");
     v.field("stress_alloc", stress_alloc, {0, 1000000000},

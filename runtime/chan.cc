@@ -7,10 +7,12 @@ void ChanCore::park_unlocking(const char* why) {
 }
 
 void ChanCore::block_for_ever(const char* why) {
+  const Inside inside;
   for (;;) current_runtime().park([](Runtime&, Goroutine*, void*) {}, nullptr, why);
 }
 
 void ChanCore::close_channel() {
+  const Inside inside;
   GList woken;
   lock_.lock();
   if (closed_) {

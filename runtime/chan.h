@@ -227,6 +227,7 @@ class ChanOf final : public ChanCore {
   }
 
   void send(T value) {
+    const Inside inside;
     safepoint();
     lock_.lock();
     if (closed_) [[unlikely]] {
@@ -248,6 +249,7 @@ class ChanOf final : public ChanCore {
   }
 
   bool receive(void* into) {
+    const Inside inside;
     safepoint();
     lock_.lock();
     bool ok = false;
@@ -342,6 +344,7 @@ class Chan {
   }
   std::uint32_t len() const {
     if (core_ == nullptr) return 0;
+    const Inside inside;
     Guard<SpinLock> hold(core_->lock_);
     return core_->count_;
   }

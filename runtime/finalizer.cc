@@ -77,7 +77,10 @@ void Runtime::Finalizers::run_queue(Runtime& runtime) {
       }
       runner_lock_.unlock();
     }
-    due.f.call_once(due.payload);
+    {
+      const Outside outside;  // the program's code
+      due.f.call_once(due.payload);
+    }
     Guard<Mutex> hold(lock_);
     running_ = nullptr;
   }

@@ -16,6 +16,7 @@ int num_cpu() { return os::online_cpus(); }
 
 void lock_os_thread() { current_runtime().lock_to_thread(); }
 void unlock_os_thread() {
+  const Inside inside;
   current_goroutine()->locked_m = nullptr;
   current_machine()->locked_g = nullptr;
 }

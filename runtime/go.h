@@ -19,6 +19,7 @@ namespace detail {
 template <class F>
 void spawn(Runtime& runtime, F&& f, bool system) {
   using Closure = std::decay_t<F>;
+  const Inside inside;
   Goroutine* g = runtime.new_goroutine();
   constexpr bool kInside = sizeof(Closure) <= Goroutine::kClosureRoom && alignof(Closure) <= 16;
   constexpr std::align_val_t kAlign{alignof(Closure) < 16 ? 16 : alignof(Closure)};

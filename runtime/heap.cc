@@ -32,6 +32,7 @@ template <class Get>
 // The collector first, then the memory. Any of it may have moved this goroutine to another P.
 template <class Get>
 void* allocate(std::size_t bytes, Get get) {
+  const Inside inside;
   safepoint();
   Runtime& runtime = current_runtime();
   runtime.collector().on_refill(bytes);
@@ -70,13 +71,9 @@ void* allocate_slow(std::uint32_t window, const TypeDesc* type, std::size_t byte
 void* allocate_with_header(const TypeDesc* type, std::size_t bytes) {
   if (bytes + sizeof(ObjectHeader) > kMaxSmallBytes) return allocate_large(type, bytes);
   const std::uint32_t window = kHeaderWindow + size_class_of(bytes + sizeof(ObjectHeader));
-  Window& w = current_p()->cache.windows[window];
-  void* cell = nullptr;
-  if (w.free != 0) {
-    const int index = __builtin_ctzll(w.free);
-    w.free &= w.free - 1;
-    cell = reinterpret_cast<void*>(w.base + static_cast<std::size_t>(index) * w.stride);
-  } else {
+  const Inside inside;
+  void* cell = take_from_window(window).at;
+  if (cell == nullptr) {
     cell = allocate_slow(window, type, bytes);
     if (current_runtime().heap().find == FindKind::kStartBits)
       return cell;  // the allocator wrote the header and returned the payload
@@ -85,6 +82,7 @@ void* allocate_with_header(const TypeDesc* type, std::size_t bytes) {
 }
 
 void* allocate_large(const TypeDesc* type, std::size_t bytes) {
+  const Inside inside;
   void* cell = allocate(bytes, [&](P& p) { return current_runtime().allocator().allocate_large(p, type, bytes); });
   if (type == nullptr || type->ref_count == 0 || current_runtime().heap().find == FindKind::kStartBits) return cell;
   return write_header(cell, type, bytes);
@@ -97,9 +95,13 @@ void array_too_long(std::size_t count, std::size_t element_bytes) {
 
 }  // namespace detail
 
-void gc() { current_runtime().collector().collect(GcReason::kExplicit); }
+void gc() {
+  const Inside inside;
+  current_runtime().collector().collect(GcReason::kExplicit);
+}
 
 MemStats read_mem_stats() {
+  const Inside inside;
   Runtime& runtime = current_runtime();
   MemStats stats;
   stats.heap_live = runtime.heap().live_bytes.load(std::memory_order_relaxed);
@@ -114,6 +116,7 @@ MemStats read_mem_stats() {
 }
 
 void set_finalizer_erased(void* object, RootedCall<void*> f) {
+  const Inside inside;
   Runtime& runtime = current_runtime();
   // Not "the start of": two tiny objects share a cell, and their finalizers run when both are unreachable.
   GEARBOX_REQUIRE(static_cast<bool>(find_object(runtime.heap(), reinterpret_cast<std::uintptr_t>(object))),

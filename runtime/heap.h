@@ -12,6 +12,7 @@
 #include <utility>
 
 #include "interfaces/heap.h"
+#include "interfaces/restart.h"
 #include "runtime/rooted.h"
 #include "runtime/runtime.h"
 
@@ -26,21 +27,64 @@ void* allocate_large(const TypeDesc* type, std::size_t bytes);
 std::uint32_t give_window(const TypeDesc& type);  // the type's first allocation
 [[noreturn]] void array_too_long(std::size_t count, std::size_t element_bytes);
 
+// The first free cell of a window of the current P; null when there is none. HOT.
+// The look at the P and the change of its window are one restartable sequence (interfaces/restart.h): the change is the
+// last instruction, and the cell's address is in a register before it, where a collector finds it.
+struct Taken {
+  void* at;
+  std::uint32_t needs_zero;
+};
+[[gnu::always_inline]] inline Taken take_from_window(std::uint32_t window) noexcept {
+#if defined(__SANITIZE_THREAD__)
+  const Inside inside;  // TSan sees no change that is made in assembly
+  Window& w = current_p()->cache.windows[window];
+  if (w.free == 0) return {nullptr, 0};
+  const int cell = __builtin_ctzll(w.free);
+  w.free &= w.free - 1;
+  return {reinterpret_cast<void*>(w.base + static_cast<std::size_t>(cell) * w.stride), w.needs_zero};
+#else
+  static_assert(sizeof(Window) == 24);
+  std::uintptr_t w, at, free, rest;
+  std::uint32_t needs_zero;
+  asm volatile(
+      GEARBOX_RESTART_BEGIN
+      "movq %%fs:gearbox_current@tpoff+16, %[w]\n\t"
+      "leaq %c[windows](%[w], %[offset]), %[w]\n\t"
+      "xorl %k[at], %k[at]\n\t"
+      "movq %c[w_free](%[w]), %[free]\n\t"
+      "testq %[free], %[free]\n\t"
+      "je 8883f\n\t"
+      "bsfq %[free], %[at]\n\t"
+      "movl %c[w_stride](%[w]), %k[rest]\n\t"
+      "movl %c[w_needs_zero](%[w]), %[needs_zero]\n\t"
+      "imulq %[rest], %[at]\n\t"
+      "leaq -1(%[free]), %[rest]\n\t"
+      "addq %c[w_base](%[w]), %[at]\n\t"
+      "andq %[free], %[rest]\n\t"
+      "movq %[rest], %c[w_free](%[w])\n\t" GEARBOX_RESTART_END "8883:\n\t"
+      : [w] "=&r"(w), [at] "=&r"(at), [free] "=&r"(free), [rest] "=&r"(rest), [needs_zero] "=&r"(needs_zero)
+      : [offset] "r"(static_cast<std::size_t>(window) * sizeof(Window)),
+        [windows] "i"(__builtin_offsetof(P, cache) + __builtin_offsetof(AllocCache, windows)),
+        [w_free] "i"(__builtin_offsetof(Window, free)), [w_base] "i"(__builtin_offsetof(Window, base)),
+        [w_stride] "i"(__builtin_offsetof(Window, stride)), [w_needs_zero] "i"(__builtin_offsetof(Window, needs_zero))
+      : "memory", "cc");
+  return {reinterpret_cast<void*>(at), needs_zero};
+#endif
+}
+
 // bytes: payload, at most kMaxSmallBytes. window: a noscan or typed one. HOT.
 [[gnu::always_inline]] inline void* take_cell(std::uint32_t window, const TypeDesc* type, std::size_t bytes) {
-  Window& w = current_p()->cache.windows[window];
-  if (w.free != 0) [[likely]] {
-    const int cell = __builtin_ctzll(w.free);
-    w.free &= w.free - 1;
-    void* at = reinterpret_cast<void*>(w.base + static_cast<std::size_t>(cell) * w.stride);
-    if (w.needs_zero != 0) std::memset(at, 0, bytes);
-    return at;
+  const Taken taken = take_from_window(window);
+  if (taken.at != nullptr) [[likely]] {
+    if (taken.needs_zero != 0) std::memset(taken.at, 0, bytes);
+    return taken.at;
   }
   return allocate_slow(window, type, bytes);
 }
 
 // Up to 8 bytes without references: two to a 16-byte cell, which lives as long as either (Go's tiny allocator). HOT.
 [[gnu::always_inline]] inline void* take_tiny() {
+  const Inside inside;
   AllocCache& cache = current_p()->cache;
   if (cache.tiny_left != 0) {
     cache.tiny_left = 0;

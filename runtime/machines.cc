@@ -78,28 +78,19 @@ bool Runtime::start_machine_for(Processor* p, bool search) {
     m = new_machine();
     m->next_p = p;
     m->woken_to_search = search;
-    // Everything that may be refused is asked for here, before there is an M: the scheduler hears "no" as the answer to
-    // its wake, and counts no searcher that never comes.
-    const Status lane = poller_->prepare(m->id);
-    auto started = lane ? os::start_thread(&Runtime::machine_entry, m, kMachineStackBytes, "gearbox-m")
-                        : Result<pthread_t>(lane.error());
-    Guard<SpinLock> hold(procs_.lock());
-    if (!started) {
-      // No thread, or no lane for it. The P stays idle. Its work is found by the Ms there are, or sysmon has better
-      // luck; with no M left that could ever look it is the end.
-      counters_.threads_refused.fetch_add(1, std::memory_order_relaxed);
-      take_back(m);
-      procs_.to_idle(p);
-      if (nobody_can_run())
-        fatal_error("cannot create a thread, and none is left to run goroutines: " + started.error().message);
-      refusal_pause_ns_ = std::clamp(refusal_pause_ns_ * 2, kShortestRefusalNs, kLongestRefusalNs);
-      refused_until_ns_ = os::monotonic_ns() + refusal_pause_ns_;
+    if (const Status started = start_thread_of(m); !started) {
+      // The P stays idle. Its work is found by the Ms there are, or sysmon has better luck; with no M left that could ever
+      // look it is the end.
+      {
+        Guard<SpinLock> hold(procs_.lock());
+        procs_.to_idle(p);
+        if (nobody_can_run())
+          fatal_error("cannot create a thread, and none is left to run goroutines: " + started.error().message);
+      }
       short_of_threads_.store(true, std::memory_order_relaxed);
       wake_sysmon();
       return false;
     }
-    m->thread = *started;
-    refused_until_ns_ = refusal_pause_ns_ = 0;
     short_of_threads_.store(false, std::memory_order_relaxed);
   }
   wake_sysmon();
@@ -118,6 +109,35 @@ void Runtime::hand_off(Processor* p) {
     wake_one_parked_p();
   else
     watch_timers_anew();
+}
+
+// Makes one that lies down, if none sleeps that could take a P. False: the kernel refuses threads.
+bool Runtime::spare_machine_is_there() {
+  {
+    Guard<SpinLock> hold(procs_.lock());
+    if (idle_machines_ != nullptr || (poll_machine_ != nullptr && poll_machine_->next_p == nullptr)) return true;
+    if (refused_until_ns_ != 0 && os::monotonic_ns() < refused_until_ns_) return false;
+  }
+  return start_thread_of(new_machine()).ok();
+}
+
+// Everything that may be refused is asked for here, before there is an M: the scheduler hears "no" as the answer to its
+// wake, and counts no searcher that never comes. After a refusal there is no m, and for a while nobody asks again.
+Status Runtime::start_thread_of(Machine* m) {
+  const Status lane = poller_->prepare(m->id);
+  auto started = lane ? os::start_thread(&Runtime::machine_entry, m, kMachineStackBytes, "gearbox-m")
+                      : Result<pthread_t>(lane.error());
+  Guard<SpinLock> hold(procs_.lock());
+  if (started) {
+    m->thread = *started;
+    refused_until_ns_ = refusal_pause_ns_ = 0;
+    return Ok{};
+  }
+  counters_.threads_refused.fetch_add(1, std::memory_order_relaxed);
+  take_back(m);
+  refusal_pause_ns_ = std::clamp(refusal_pause_ns_ * 2, kShortestRefusalNs, kLongestRefusalNs);
+  refused_until_ns_ = os::monotonic_ns() + refusal_pause_ns_;
+  return started.error();
 }
 
 // The M of a locked goroutine runs nothing else: while its goroutine waits, its P goes to others and it sleeps.
@@ -216,6 +236,7 @@ void Runtime::machine_begin(Machine* m) {
   set_current_g(nullptr);
   set_current_p(nullptr);
   m->thread_id = os::thread_id();
+  set_current_inside(1);  // whatever runs on its own stack is the runtime
   m->errno_address = &errno;
   m->exception_globals = reinterpret_cast<void**>(abi::__cxa_get_globals());
   std::uintptr_t low = 0, high = 0;

@@ -153,6 +153,7 @@ namespace detail {
 
 struct Socket {
   static Result<Handle> make(int fd) {
+    const Inside inside;
     Runtime& runtime = current_runtime();
     auto conn = runtime.poller().open(fd);
     if (!conn) return conn.error();
@@ -165,6 +166,7 @@ struct Socket {
 
   // One operation, with its direction locked. >= 0, or -errno.
   std::int64_t perform(Verb verb, void* buffer, std::size_t bytes) {
+    const Inside inside;
     safepoint();  // a stream that never runs dry must not keep everybody else waiting
     const Direction direction = direction_of(verb);
     if (!lock_word_.acquire(direction)) return -kClosedNumber;
@@ -175,6 +177,7 @@ struct Socket {
 
   // Everything, or an error. N5: one lock over all of it.
   Transfer write_all(std::string_view from) {
+    const Inside inside;
     Transfer all;
     if (from.empty()) return all;
     safepoint();
@@ -199,6 +202,7 @@ struct Socket {
   }
 
   Failure close() {
+    const Inside inside;
     if (!lock_word_.close()) return Failure(kClosedNumber);
     G* woken[2] = {nullptr, nullptr};
     {
@@ -214,6 +218,7 @@ struct Socket {
   }
 
   Failure set_deadline(bool in, bool out, std::int64_t when_ns) {
+    const Inside inside;
     if (lock_word_.closed()) return Failure(kClosedNumber);
     if (in) move_deadline(0, when_ns);
     if (out) move_deadline(1, when_ns);
@@ -223,6 +228,7 @@ struct Socket {
   // For calls that need the descriptor but no direction: keeps it open meanwhile. False: closed.
   template <class F>
   Failure with_descriptor(F f) {
+    const Inside inside;
     if (!lock_word_.acquire_reference()) return Failure(kClosedNumber);
     const int answer = f(conn_->fd);
     if (lock_word_.drop()) runtime_.poller().close(conn_, runtime_.lane());
@@ -332,6 +338,7 @@ struct Socket {
 
 void add_reference(Socket* socket) noexcept { socket->handles_.fetch_add(1, std::memory_order_relaxed); }
 void drop_handle(Socket* socket) noexcept {
+  const Inside inside;
   if (socket->handles_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
   socket->close();
   socket->drop_reference();
@@ -375,6 +382,7 @@ std::string Conn::remote_address() const { return socket_->remote_.text(); }
 // ---- Listener
 
 Result<Conn> Listener::accept() const {
+  const Inside inside;
   for (;;) {
     const std::int64_t got = socket_->perform(Verb::kAccept, nullptr, 0);
     if (got == -ECONNABORTED || got == -EPROTO || got == -EINTR) continue;  // the client has gone already: the next one
@@ -402,6 +410,7 @@ std::string Listener::address() const { return socket_->local_.text(); }
 // ---- making them
 
 Result<Listener> listen(std::string_view address) {
+  const Inside inside;
   const auto failed = [&](std::string_view call, int number) {
     return Error{fmt::format("listen tcp {}: {}: {}", address, call, words_of(number)), number};
   };
@@ -425,6 +434,7 @@ Result<Listener> listen(std::string_view address) {
 Result<Conn> dial(std::string_view address) { return dial_until(address, 0); }
 
 Result<Conn> dial_until(std::string_view address, std::int64_t deadline_ns) {
+  const Inside inside;
   const auto failed = [&](std::string_view call, int number) {
     return Error{fmt::format("dial tcp {}: {}{}", address, call, words_of(number)), number};
   };
@@ -448,12 +458,14 @@ Result<Conn> dial_until(std::string_view address, std::int64_t deadline_ns) {
 }
 
 Result<Conn> adopt(int fd) {
+  const Inside inside;
   auto socket = Socket::make(fd);
   if (!socket) return socket.error();
   return Socket::as_conn(std::move(*socket));
 }
 
 Result<std::pair<Conn, Conn>> pipe() {
+  const Inside inside;
   int fds[2];
   if (const int made = os::socket_pair(fds); made < 0) return os_error("socketpair", -made);
   auto first = adopt(fds[0]);

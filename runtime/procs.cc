@@ -165,6 +165,19 @@ void Procs::take_calls(const Processor* mine) noexcept {
     if (&at(i) != mine && stop_in_call(at(i))) count_stopped();
 }
 
+std::size_t Procs::unanswered(std::span<int> threads) noexcept {
+  Guard<SpinLock> hold(lock_);
+  std::size_t found = 0;
+  for (PId i = 0; i < count(); ++i) {
+    const Processor& p = at(i);
+    const int thread = p.thread_id.load(std::memory_order_relaxed);
+    if (p.status.load(std::memory_order_relaxed) == PStatus::kRunning && p.m != nullptr && thread != 0 &&
+        (p.attention.load(std::memory_order_relaxed) & kAttentionStop) != 0 && p.m != current_m())
+      threads[found++] = thread;
+  }
+  return found;
+}
+
 bool Procs::stop_at_safepoint(Processor* p, std::uint32_t& epoch) noexcept {
   Guard<SpinLock> hold(lock_);
   // Read under the lock that end_stop() changes the epoch under: an epoch from before the last start would let this M go

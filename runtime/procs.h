@@ -39,6 +39,7 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <vector>
 
 #include "base/lock.h"
@@ -63,7 +64,7 @@ struct Processor : P {
   Random random{0};
   bool on_its_way = false;  // it was kTaken when the world stopped, and is again when the world starts; under the lock
   // sysmon's memory of what it saw last
-  std::uint32_t seen_slice_tick = 0, seen_syscall_tick = 0;
+  std::uint32_t seen_slice_tick = 0, seen_syscall_tick = 0, asked_at_tick = ~std::uint32_t{0};
   std::int64_t seen_slice_ns = 0, seen_syscall_ns = 0;
 };
 
@@ -117,6 +118,8 @@ class Procs {
   void begin_stop(const Processor* mine, bool wait_for_arrivals) noexcept GEARBOX_LOCK_NOT_HELD(lock_);
   // Takes Ps that have entered calls since; the stopper calls this while it waits.
   void take_calls(const Processor* mine) noexcept GEARBOX_LOCK_NOT_HELD(lock_);
+  // The threads of Ps that are still to stop; how many. At most kMaxPs.
+  std::size_t unanswered(std::span<int> threads) noexcept GEARBOX_LOCK_NOT_HELD(lock_);
   // The owner of p has reached a safepoint. True: p counts as stopped, and the caller waits until epoch() differs from
   // `epoch`. False: the request is withdrawn.
   [[nodiscard]] bool stop_at_safepoint(Processor* p, std::uint32_t& epoch) noexcept GEARBOX_LOCK_NOT_HELD(lock_);

@@ -41,8 +41,14 @@ struct RootShards {
   }
 };
 
-void RootBlock::enlist() { RootShards::enlist(this); }
-void RootBlock::withdraw() { RootShards::withdraw(this); }
+void RootBlock::enlist() {
+  const Inside inside;
+  RootShards::enlist(this);
+}
+void RootBlock::withdraw() {
+  const Inside inside;
+  RootShards::withdraw(this);
+}
 
 namespace roots {
 
@@ -109,6 +115,7 @@ void set_without_p(std::atomic<std::uintptr_t>& word, std::uintptr_t value) noex
 }
 
 void shade(const void* first, std::size_t bytes) noexcept {
+  const Inside inside;
   const auto* words = static_cast<const std::uintptr_t*>(first);
   const std::size_t count = bytes / sizeof(std::uintptr_t);
   if (P* p = current_p(); p != nullptr) {

@@ -126,6 +126,7 @@ class Root final : public RootBlock {
   T* load() const noexcept { return reinterpret_cast<T*>(word_.load(std::memory_order_acquire)); }
   void store(T* value) noexcept {
     const auto word = reinterpret_cast<std::uintptr_t>(value);
+    const Inside inside;
     P* p = current_p();
     if (p == nullptr && !GEARBOX_MUTANT(kNoShadeWithoutP)) [[unlikely]]
       return roots::set_without_p(word_, word);

@@ -35,6 +35,7 @@
 #include "interfaces/scheduler.h"
 #include "interfaces/world.h"
 #include "runtime/boot.h"
+#include "runtime/preempt.h"
 #include "runtime/procs.h"
 #include "runtime/root.h"
 #include "runtime/stacks.h"
@@ -101,6 +102,8 @@ class Runtime final : public World {
   void gosched(Why why);
   [[noreturn]] void exit_goroutine();
   void safepoint_slow();
+  // The handler of SIGURG, on the thread that was asked (preempt.h).
+  void interrupted(Machine* m, ucontext_t* registers);
   // Blocking calls (blocking.cc).
   void enter_blocking();  // context saved by the caller (save_context)
   void exit_blocking();
@@ -185,8 +188,17 @@ class Runtime final : public World {
   bool run_due_timers(Processor* p, bool of_all);
   static void goroutine_main();
   static void recycle(Runtime& runtime, Goroutine* g, void*);
+  // preempt.cc
+  bool may_freeze();
+  void freeze_until_picked(Machine* m, Goroutine* g);
+  [[noreturn]] void leave_for_good(Machine* m, Goroutine* g);
+  bool signals() const noexcept {
+    return options_.preempt == RuntimeOptions::Preempt::kSignal && preempt::can_signal();
+  }
   // machines.cc
+  bool spare_machine_is_there();  // one sleeps that could take a P, or could be made
   Machine* new_machine();
+  Status start_thread_of(Machine* m);
   // Releases the lock. False: no thread could be made.
   bool start_machine_for(Processor* p, bool search) GEARBOX_RELEASE(procs_.lock());
   void take_back(Machine* m) GEARBOX_LOCK_HELD(procs_.lock());  // its thread was refused
@@ -204,6 +216,7 @@ class Runtime final : public World {
   // world.cc
   void hold_at_safepoint(Machine* m, Processor* p);
   void wait_for_start(std::uint32_t epoch);
+  void signal_unanswered();
   void take_the_world();
   std::int64_t stop_all_others(std::int64_t began_ns, bool wait_for_arrivals);
   void record_pause_seen(std::int64_t asked_ns);
@@ -221,6 +234,7 @@ class Runtime final : public World {
   void remove_processor(Processor* p);
   // sysmon.cc
   void sysmon_loop();
+  bool ask_for_slice(Processor& p, std::int64_t now);
   void wake_sysmon();  // after a P has left the idle list
   static void* sysmon_entry(void* runtime);
 
@@ -283,8 +297,11 @@ class Runtime final : public World {
   Histogram time_to_stop_ns_;
   SpinLock pause_seen_lock_;
   Histogram pause_seen_ns_ GEARBOX_GUARDED_BY(pause_seen_lock_);
+  std::atomic<std::uint64_t> frozen_{0};  // goroutines that wait in a handler for their turn
+  std::atomic<bool> said_frozen_max_{false};
   struct Counters {
-    std::atomic<std::uint64_t> threads_refused{0}, preemptions{0}, hand_offs{0}, machines_made{0}, stacks_released{0},
+    std::atomic<std::uint64_t> signals{0}, signals_refused{0}, stopped_by_signal{0}, preempted_by_signal{0},
+        freezes_refused{0}, threads_refused{0}, preemptions{0}, hand_offs{0}, machines_made{0}, stacks_released{0},
         polls{0}, futex_sleeps{0}, poller_sleeps{0};
   } counters_;
   std::function<void()> main_;
@@ -295,6 +312,13 @@ class Runtime final : public World {
 };
 
 inline Runtime& current_runtime() noexcept { return *current_machine()->runtime; }
+
+// In `checked` builds: the caller is inside the runtime (interfaces/current.h), or no goroutine runs here. At the doors
+// that every operation of the language surface goes through.
+inline void check_inside() {
+  GEARBOX_INVARIANT(N2, current_g() == nullptr || current_inside() != 0,
+                    "an operation of the runtime runs where its goroutine may be interrupted");
+}
 
 // A place where this goroutine may be stopped. In loops that call nothing of the runtime: GEARBOX_SAFEPOINT().
 inline void safepoint() {  // REQUIRES: a P

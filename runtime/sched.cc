@@ -34,10 +34,12 @@ void set_runnable(GList& list) {
 // handled. Both words at once: a store could change the pointers, for all the compiler knows.
 inline void keep_thread_state(Goroutine* g, const Machine* m) {
   g->saved_errno = *m->errno_address;
+  g->saved_inside = current_inside();
   std::memcpy(g->exception_globals, m->exception_globals, sizeof(g->exception_globals));
 }
 inline void restore_thread_state(const Goroutine* g, const Machine* m) {
   *m->errno_address = g->saved_errno;
+  set_current_inside(g->saved_inside);
   std::memcpy(m->exception_globals, g->exception_globals, sizeof(g->exception_globals));
 }
 }  // namespace
@@ -116,6 +118,7 @@ inline void Runtime::give_stack(Goroutine* g, Stack stack) {
 }
 
 void Runtime::park(After after, void* argument, const char* why) {
+  check_inside();
   Goroutine* g = current_goroutine();
   Machine* m = current_machine();
   g->wait_reason = why;
@@ -127,6 +130,7 @@ void Runtime::park(After after, void* argument, const char* why) {
 }
 
 void Runtime::ready(G* g) {
+  check_inside();
   GEARBOX_INVARIANT(S1, g->status.load() == GStatus::kWaiting, "goroutine {} is readied with status {}", g->id,
                     static_cast<int>(g->status.load()));
   g->status.store(GStatus::kRunnable, std::memory_order_relaxed);
@@ -138,6 +142,7 @@ void Runtime::ready(G* g) {
 }
 
 void Runtime::gosched(Why why) {
+  const Inside inside;
   Goroutine* g = current_goroutine();
   Machine* m = current_machine();
   g->status.store(GStatus::kRunnable, std::memory_order_relaxed);
@@ -159,6 +164,7 @@ void Runtime::park_and_unlock(SpinLock& lock, const char* why) GEARBOX_NO_THREAD
 }
 
 [[gnu::noinline]] void Runtime::safepoint_slow() {
+  const Inside inside;
   Processor* p = current_processor();
   const std::uint32_t attention = p->attention.load(std::memory_order_acquire);
   if ((attention & kAttentionStop) != 0) {
@@ -183,6 +189,7 @@ void Runtime::park_and_unlock(SpinLock& lock, const char* why) GEARBOX_NO_THREAD
 }
 
 void Runtime::on_system_stack(void (*f)(void*), void* argument) {
+  const Inside inside;
   Goroutine* g = current_goroutine();
   Machine* m = current_machine();
   g->status.store(GStatus::kStopped, std::memory_order_relaxed);
@@ -213,6 +220,7 @@ std::uint64_t Runtime::next_goroutine_id(Processor* p) noexcept {
 }
 
 Goroutine* Runtime::new_goroutine() {
+  check_inside();
   Processor* p = current_processor();
   G* g = p != nullptr ? p->free_gs.pop_front() : nullptr;
   if (g == nullptr) [[unlikely]] {
@@ -265,6 +273,7 @@ void Runtime::start_goroutine(Goroutine* g, Why why) {
   g->policy_words[0] = g->policy_words[1] = 0;
   g->exception_globals[0] = g->exception_globals[1] = nullptr;
   g->saved_errno = 0;
+  g->saved_inside = 1;  // goroutine_main() is the runtime's
   g->no_preempt = 0;
   g->panics = nullptr;
   g->goexit = false;
@@ -288,7 +297,10 @@ void Runtime::goroutine_main() {
   arrive_on_fresh_stack();
   current_runtime().arrive();
   Goroutine* g = current_goroutine();
+  // A goroutine of the runtime's own stays inside: it is never interrupted, and reaches safepoints.
+  if (!g->system) set_current_inside(0);
   run_guarded(g->entry, g->closure);  // panic.cc: catches what must not leave the stack
+  set_current_inside(1);
   current_runtime().exit_goroutine();
 }
 

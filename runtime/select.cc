@@ -38,6 +38,7 @@ void shuffle(SelectCase** order, int count) {
 }  // namespace
 
 int select_cases(SelectCase* const* cases, int count, bool may_block) {
+  const Inside inside;
   GEARBOX_REQUIRE(count <= kMostCases, "a select of {} cases; {} are the limit", count, kMostCases);
   safepoint();
   // The order in which ready cases are looked at.

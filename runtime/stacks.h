@@ -34,6 +34,8 @@
 #include <memory>
 #include <vector>
 
+#include <ucontext.h>
+
 #include "base/lock.h"
 #include "base/os/memory.h"
 #include "base/result.h"
@@ -45,7 +47,9 @@ namespace gearbox {
 // A G with what only the runtime needs beside it.
 struct Goroutine : G {
   StackIdentity identity;
-  std::uintptr_t syscall_sp = 0;    // while kSyscall: everything live is at or above it (blocking.h)
+  std::uintptr_t syscall_sp = 0;  // while kSyscall: everything live is at or above it (blocking.h)
+  // While it is held in a signal handler: its registers, on its thread's signal stack (preempt.h, X1).
+  const ucontext_t* frozen = nullptr;
   std::uint32_t closure_bytes = 0;  // of the words at G::closure that may hold references; 0: none, or it has ended
   static constexpr std::size_t kClosureRoom = 128;
   alignas(16) std::byte closure_room[kClosureRoom];  // larger closures are malloc memory

@@ -17,6 +17,7 @@ void park_in(detail::ParkedList& list, SpinLock& held, const char* why) {
 }  // namespace
 
 void GoMutex::lock_slow() {
+  const Inside inside;
   // The holder often runs on another P and is about done.
   if (current_runtime().p_count() > 1) {
     for (int spin = 0; spin < kSpins; ++spin) {
@@ -53,6 +54,7 @@ void GoMutex::lock_slow() {
 }
 
 void GoMutex::unlock_slow() {
+  const Inside inside;
   if ((state_.load(std::memory_order_relaxed) & kLocked) == 0) fatal_error("sync: unlock of unlocked mutex");
   list_lock_.lock();
   detail::ParkedNode* node = waiters_.pop_front();
@@ -71,6 +73,7 @@ void GoMutex::unlock_slow() {
 }
 
 void RWMutex::lock() {
+  const Inside inside;
   safepoint_if_on_p();
   lock_.lock();
   if (!writer_ && readers_ == 0) {
@@ -83,6 +86,7 @@ void RWMutex::lock() {
 }
 
 void RWMutex::unlock() {
+  const Inside inside;
   GList woken;
   lock_.lock();
   if (!writer_) {
@@ -107,6 +111,7 @@ void RWMutex::unlock() {
 }
 
 void RWMutex::rlock() {
+  const Inside inside;
   safepoint_if_on_p();
   lock_.lock();
   if (!writer_ && waiting_writers_ == 0) {
@@ -118,6 +123,7 @@ void RWMutex::rlock() {
 }
 
 void RWMutex::runlock() {
+  const Inside inside;
   Goroutine* wake = nullptr;
   lock_.lock();
   if (readers_ <= 0) {
@@ -136,6 +142,7 @@ void RWMutex::runlock() {
 }
 
 void WaitGroup::add(std::int64_t n) {
+  const Inside inside;
   safepoint_if_on_p();
   std::int64_t count = count_.load(std::memory_order_relaxed);
   while (count + n > 0)
@@ -153,6 +160,7 @@ void WaitGroup::add(std::int64_t n) {
 }
 
 void WaitGroup::wait() {
+  const Inside inside;
   safepoint_if_on_p();
   lock_.lock();
   if (count_.load(std::memory_order_acquire) == 0) {
@@ -163,6 +171,7 @@ void WaitGroup::wait() {
 }
 
 void Semaphore::acquire() {
+  const Inside inside;
   safepoint_if_on_p();
   lock_.lock();
   if (permits_ > 0) {
@@ -174,6 +183,7 @@ void Semaphore::acquire() {
 }
 
 bool Semaphore::try_acquire() {
+  const Inside inside;
   safepoint_if_on_p();
   Guard<SpinLock> hold(lock_);
   if (permits_ <= 0) return false;
@@ -182,6 +192,7 @@ bool Semaphore::try_acquire() {
 }
 
 void Semaphore::release() {
+  const Inside inside;
   safepoint_if_on_p();
   lock_.lock();
   detail::ParkedNode* node = waiters_.pop_front();
@@ -192,6 +203,7 @@ void Semaphore::release() {
 }
 
 void Cond::wait() {
+  const Inside inside;
   lock_.lock();
   mutex_.unlock();  // nobody can signal in between: signal() takes lock_
   park_in(waiters_, lock_, "sync.Cond.Wait");
@@ -199,6 +211,7 @@ void Cond::wait() {
 }
 
 void Cond::signal() {
+  const Inside inside;
   safepoint_if_on_p();
   lock_.lock();
   detail::ParkedNode* node = waiters_.pop_front();
@@ -208,6 +221,7 @@ void Cond::signal() {
 }
 
 void Cond::broadcast() {
+  const Inside inside;
   safepoint_if_on_p();
   GList woken;
   lock_.lock();

@@ -16,6 +16,7 @@
 namespace gearbox {
 namespace {
 constexpr std::int64_t kShortestNs = 20'000, kLongestNs = 10'000'000;
+constexpr std::int64_t kAskAgainNs = 100'000;  // until a request that is not answered is sent as a signal
 constexpr std::int64_t kIdlePollNs = 10'000'000;
 constexpr std::int64_t kDeepSleepNs = 1'000'000'000;
 constexpr std::uint32_t kPollBudget = 128;
@@ -35,6 +36,30 @@ void Runtime::wake_sysmon() {
     return;
   sysmon_word_.fetch_add(1, std::memory_order_release);
   os::futex_wake(sysmon_word_, 1);
+}
+
+// Asks the goroutine on p to yield, if it has had its slice or timers of p are overdue; one that was asked in an earlier
+// pass, and has not answered, is sent a signal (preempt.h). True while an answer is due.
+bool Runtime::ask_for_slice(Processor& p, std::int64_t now) {
+  const std::uint32_t tick = p.slice_tick.load(std::memory_order_relaxed);
+  if (tick != p.seen_slice_tick) {
+    p.seen_slice_tick = tick;
+    p.seen_slice_ns = now;
+    p.asked_at_tick = tick - 1;
+  }
+  if (options_.preempt == RuntimeOptions::Preempt::kOff) return false;
+  const std::int64_t due = p.timers.next_when();
+  if (now - p.seen_slice_ns < static_cast<std::int64_t>(options_.slice_us) * 1000 && (due == 0 || due > now))
+    return false;
+  const bool again = p.asked_at_tick == tick;
+  p.asked_at_tick = tick;
+  p.attention.fetch_or(kAttentionPreempt, std::memory_order_relaxed);
+  const int thread = p.thread_id.load(std::memory_order_relaxed);
+  if (again && signals() && thread != 0) {
+    preempt::send(thread);
+    counters_.signals.fetch_add(1, std::memory_order_relaxed);
+  }
+  return signals();
 }
 
 void Runtime::sysmon_loop() {
@@ -60,7 +85,7 @@ void Runtime::sysmon_loop() {
     if (sysmon_stop_.load(std::memory_order_acquire)) return;
 
     const std::int64_t now = os::monotonic_ns();
-    bool acted = false;
+    bool acted = false, asked = false;
     for (PId i = 0; i < p_count(); ++i) {
       Processor& p = procs_.at(i);
       const PStatus status = p.status.load(std::memory_order_acquire);
@@ -69,27 +94,18 @@ void Runtime::sysmon_loop() {
         if (tick != p.seen_syscall_tick) {
           p.seen_syscall_tick = tick;
           p.seen_syscall_ns = now;
+        } else if (scheduler_->has_runnable() || p.timers.next_when() != 0 || procs_.idle_count() == 0 ||
+                   now - p.seen_syscall_ns >= slice_ns) {
+          // Somebody waits for it, or it has been away for a slice. Else it is left, so that the caller finds it again.
+          if (procs_.retake(&p)) {
+            hand_off(&p);
+            acted = true;
+          }
           continue;
-        }
-        // Nobody waits for it: leave it, so that the caller finds it again. After a slice it goes anyway.
-        if (!scheduler_->has_runnable() && p.timers.next_when() == 0 && procs_.idle_count() > 0 &&
-            now - p.seen_syscall_ns < slice_ns)
-          continue;
-        if (procs_.retake(&p)) {
-          hand_off(&p);
-          acted = true;
-        }
-      } else if (status == PStatus::kRunning) {
-        const std::uint32_t tick = p.slice_tick.load(std::memory_order_relaxed);
-        if (tick != p.seen_slice_tick) {
-          p.seen_slice_tick = tick;
-          p.seen_slice_ns = now;
-        }
-        const std::int64_t due = p.timers.next_when();
-        if (now - p.seen_slice_ns >= slice_ns || (due != 0 && due <= now)) {
-          p.attention.fetch_or(kAttentionPreempt, std::memory_order_relaxed);
         }
       }
+      // A slice goes on through short calls: a loop of them is in one whenever sysmon looks (Go: retake()).
+      if (status == PStatus::kRunning || status == PStatus::kSyscall) asked |= ask_for_slice(p, now);
     }
     // Events: a lane that anybody may poll is polled when nobody has for a while. (Owned lanes are looked at by their
     // owners, who were just asked to yield.)
@@ -124,6 +140,7 @@ void Runtime::sysmon_loop() {
     }
     quiet_rounds = acted ? 0 : quiet_rounds + 1;
     delay = quiet_rounds < 50 ? kShortestNs : std::min(delay * 2, kLongestNs);
+    if (asked) delay = std::min(delay, kAskAgainNs);
   }
 }
 

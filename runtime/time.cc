@@ -36,6 +36,7 @@ void Runtime::arm_timer(Timer& t) {
 }
 
 void Runtime::sleep_ns(std::int64_t ns) {
+  const Inside inside;
   if (ns <= 0) {
     gosched(Why::kYielded);
     return;
@@ -67,7 +68,10 @@ struct TimerState : std::enable_shared_from_this<TimerState> {
   std::uint64_t generation = 0;  // a firing of an older one is dropped
   bool periodic = false;
 
-  ~TimerState() { disarm(timer); }
+  ~TimerState() {
+    const Inside inside;
+    disarm(timer);
+  }
 
   void deliver(std::uint64_t sequence, std::int64_t now) {
     Goroutine* wake = nullptr;
@@ -149,15 +153,20 @@ struct TimerOwner {
   std::shared_ptr<TimerState> state = std::make_shared<TimerState>();
   bool stops = true;
   ~TimerOwner() {
+    const Inside inside;
     if (stops) state->stop();
   }
 };
 
 }  // namespace detail
 
-bool TimerHandle::stop() { return owner_ != nullptr && owner_->state->stop(); }
+bool TimerHandle::stop() {
+  const Inside inside;
+  return owner_ != nullptr && owner_->state->stop();
+}
 
 bool TimerHandle::reset(std::int64_t ns) {
+  const Inside inside;
   GEARBOX_REQUIRE(owner_ != nullptr, "reset of a timer that was never made");
   detail::TimerState& state = *owner_->state;
   if (state.periodic && ns <= 0) runtime_panic("non-positive interval for Ticker.Reset");
@@ -169,6 +178,7 @@ Chan<std::int64_t> TimerHandle::channel() const {
 }
 
 TimerHandle new_timer(std::int64_t ns) {
+  const Inside inside;
   TimerHandle handle;
   handle.owner_ = std::make_shared<detail::TimerOwner>();
   handle.owner_->state->channel = make_chan<std::int64_t>(1);
@@ -177,6 +187,7 @@ TimerHandle new_timer(std::int64_t ns) {
 }
 
 TimerHandle new_ticker(std::int64_t period_ns) {
+  const Inside inside;
   if (period_ns <= 0) runtime_panic("non-positive interval for NewTicker");
   TimerHandle handle;
   handle.owner_ = std::make_shared<detail::TimerOwner>();
@@ -187,6 +198,7 @@ TimerHandle new_ticker(std::int64_t period_ns) {
 }
 
 TimerHandle detail::arm_call(std::int64_t ns, RootedCall<> f) {
+  const Inside inside;
   TimerHandle handle;
   handle.owner_ = std::make_shared<detail::TimerOwner>();
   handle.owner_->stops = false;  // as in Go, the function is called whether or not anybody keeps the handle
@@ -196,6 +208,7 @@ TimerHandle detail::arm_call(std::int64_t ns, RootedCall<> f) {
 }
 
 Chan<std::int64_t> after(std::int64_t ns) {
+  const Inside inside;
   auto state = std::make_shared<detail::TimerState>();  // kept by its arming alone
   state->channel = make_chan<std::int64_t>(1);
   state->arm(ns);

@@ -17,6 +17,7 @@ namespace gearbox {
 namespace {
 constexpr std::int64_t kStopRetryNs = 1'000'000;
 constexpr std::int64_t kStopSpinNs = 30'000;
+constexpr std::int64_t kFirstSignalNs = 50'000, kNextSignalNs = 100'000;
 }  // namespace
 
 // Watches `word` for as long as waking a sleeper would take. True once it differs. A stop costs two such wake-ups
@@ -71,6 +72,7 @@ void Runtime::never_return() {
 }
 
 std::int64_t Runtime::stop_the_world(const char*) {
+  const Inside inside;
   const std::int64_t began = os::monotonic_ns();
   take_the_world();
   return stop_all_others(began, false);
@@ -109,13 +111,17 @@ std::int64_t Runtime::stop_all_others(std::int64_t began_ns, bool wait_for_arriv
   procs_.begin_stop(mine, wait_for_arrivals);
   std::atomic<std::uint32_t>& stopped = procs_.stop_word();
   spin_until(stopped, Procs::kAwaited);
+  std::int64_t patience = signals() ? kFirstSignalNs : kStopRetryNs;
   for (;;) {
     if (ended_.load(std::memory_order_acquire)) never_return();
     std::uint32_t word = Procs::kAwaited;
     if (!stopped.compare_exchange_strong(word, Procs::kSleeps, std::memory_order_acq_rel) && word == Procs::kReached)
       break;  // partner: Procs::count_stopped()
-    if (os::futex_wait(stopped, Procs::kSleeps, kStopRetryNs)) continue;
+    if (os::futex_wait(stopped, Procs::kSleeps, patience)) continue;
     procs_.take_calls(mine);  // a P may have entered a call right after it was asked
+    if (!signals()) continue;
+    signal_unanswered();
+    patience = kNextSignalNs;
   }
   const std::int64_t took = os::monotonic_ns() - began_ns;
   time_to_stop_ns_.record(static_cast<std::uint64_t>(took));
@@ -123,7 +129,17 @@ std::int64_t Runtime::stop_all_others(std::int64_t began_ns, bool wait_for_arriv
   procs_.check_stopped(mine);
   scheduler_->check();
 #endif
+  // Until the world starts, its stopper is inside: an interruption must not take its P away.
+  set_current_inside(current_inside() + 1);
   return took;
+}
+
+// To the threads of the Ps that have not stopped (preempt.h). Numbers first, signals after: the lock is for moments.
+void Runtime::signal_unanswered() {
+  std::array<int, kMaxPs> threads;
+  const std::size_t count = procs_.unanswered(threads);
+  for (std::size_t i = 0; i < count; ++i) preempt::send(threads[i]);
+  counters_.signals.fetch_add(count, std::memory_order_relaxed);
 }
 
 std::int64_t Runtime::start_the_world() {
@@ -142,6 +158,7 @@ std::int64_t Runtime::start_the_world() {
   world_lock_.unlock();
   if (next != nullptr) ready(next);
   record_pause_seen(asked);
+  set_current_inside(current_inside() - 1);
   return released;
 }
 
@@ -161,6 +178,8 @@ std::int64_t Runtime::start_the_world() {
   low = std::max(low, g->stack_lo);
   if (low < g->stack_hi)
     visit(context, reinterpret_cast<const std::uintptr_t*>(low), (g->stack_hi - low) / sizeof(std::uintptr_t));
+  if (goroutine->frozen != nullptr && !GEARBOX_MUTANT(kHideRegisters))
+    preempt::visit_registers(*goroutine->frozen, visit, context);  // X1
 }
 
 std::size_t Runtime::root_jobs() const { return roots::kShards + 1; }
@@ -228,6 +247,7 @@ Processor* Runtime::make_processor(PId id, bool world_stopped) {
 }
 
 PId Runtime::set_procs(PId n) {
+  const Inside inside;
   const PId wanted = std::clamp<PId>(n, 1, kMaxPs);
   if (n == 0 || wanted == p_count()) return p_count();
   if (max_procs_ != 0 && wanted > max_procs_)

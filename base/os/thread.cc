@@ -26,6 +26,9 @@ void join_thread(pthread_t thread) noexcept { pthread_join(thread, nullptr); }
 void yield_thread() noexcept { ::sched_yield(); }
 int thread_id() noexcept { return static_cast<int>(::syscall(SYS_gettid)); }
 int process_id() noexcept { return ::getpid(); }
+bool signal_thread(int thread_id, int signal) noexcept {
+  return ::syscall(SYS_tgkill, ::getpid(), thread_id, signal) == 0;
+}
 
 int online_cpus() noexcept {
   cpu_set_t set;
