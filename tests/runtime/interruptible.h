@@ -1,0 +1,24 @@
+// What tests of interrupted goroutines share.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include "runtime/api.h"
+
+#if defined(__SANITIZE_THREAD__)
+// TSan delays asynchronous signals until the thread calls into it: a loop that calls nothing is never interrupted.
+#define NEEDS_SIGNALS() GTEST_SKIP() << "TSan delays asynchronous signals"
+#else
+#define NEEDS_SIGNALS() static_cast<void>(0)
+#endif
+
+namespace gearbox::testing {
+
+struct Node {
+  Ref<Node> next;
+  std::uint64_t value = 0;
+  Node(Node* n, std::uint64_t v) : next(n), value(v) {}
+  GEARBOX_REFS(Node, next)
+};
+
+}  // namespace gearbox::testing
