@@ -18,6 +18,11 @@ import os
 import numpy as np
 
 GEARS = ("scheduler", "allocator", "collector", "poller")
+RUN_ID, HOST, BUILD = "20261123-221530-7f3a", "synthetic", "0123456789abcdef"
+# Options that the gears of a synthetic run have, with their defaults.
+OPTIONS = {"gmp": {"runnext": "on", "steal": "half"}, "io_uring": {"entries": "256"}}
+RUNTIME = {"stack_kib": "64", "sysmon": "on"}
+PARAMS = ({"rounds": 100000},)
 FACTORS = {"scheduler": ["gmp", "global_queue"], "allocator": ["size_class", "mimalloc"],
            "collector": ["concurrent", "stw"], "poller": ["epoll", "io_uring"]}
 
@@ -52,6 +57,7 @@ class Truth:
     noise: float = NOISE
     block_drift: float = 0.0  # added per block: the machine grows slower or faster between blocks
     seq_drift: float = 0.0  # added over the whole run, linearly in execution order
+    by_param: dict = dataclasses.field(default_factory=dict)  # (("rounds", 200),) -> added where a workload has these parameters
 
 
 def log_speed(truth: Truth, workload: str, combo: dict[str, str]) -> float:
@@ -80,7 +86,7 @@ def make_record(line: dict, truth: Truth, progress: float, rng: np.random.Genera
     headline, unit, typical, rss, latency, _ = WORKLOADS[line["workload"]]
     combo = line["combo"]
     speed = log_speed(truth, line["workload"], combo) + rng.normal(0, truth.noise)
-    speed += truth.block_drift * line["block"] + truth.seq_drift * progress
+    speed += truth.block_drift * line["block"] + truth.seq_drift * progress + truth.by_param.get(tuple(sorted(line["params"].items())), 0.0)
     higher = headline == "throughput"
     value = typical * math.exp(speed if higher else -speed)
     memory = rss * math.exp(rng.normal(0, 0.01) + (0.18 if combo["allocator"] == "mimalloc" else 0) - (0.1 if combo["collector"] == "stw" else 0))
@@ -99,22 +105,38 @@ def make_record(line: dict, truth: Truth, progress: float, rng: np.random.Genera
     pause = 2.8e6 if combo["collector"] == "stw" else 7e4
     if count:
         hists.append(make_histogram("gc_pause", rng, pause * (rss / 2e8) ** 0.6, 0.5, max(8, count // 80), 3.0))
-    return {"schema": 1, **{key: line[key] for key in ("seq", "block", "cell", "workload", "params", "combo", "procs")}, "attempt": 1,
-            "status": "ok", "exit": 0, "signal": None, "reason": None, "t_start": "2026-11-23T22:15:31.123Z", "wall_ns": int(wall * 1e9),
+    started = f"2026-11-23T22:{16 + line['seq'] // 60 % 40:02}:{line['seq'] % 60:02}.123Z"
+    return {"schema": 2, **line, "run": RUN_ID, "host": HOST, "attempt": 1,
+            "status": "ok", "exit": 0, "signal": None, "reason": None, "t_start": started, "wall_ns": int(wall * 1e9),
             "rusage": {"user_ns": int(wall * 1.2e9), "system_ns": int(wall * 0.5e9), "max_rss_bytes": round(memory), "minor_faults": 100,
                        "major_faults": 0, "voluntary_switches": 10, "involuntary_switches": 3},
-            "noise": {"steal_pct": 0.0, "load1": 0.4}, "effective": {gear: {} for gear in GEARS}, "metrics": metrics, "hists": hists,
+            "noise": {"steal_pct": 0.0, "load1": 0.4}, "metrics": metrics, "hists": hists,
             "counters": {"scheduler.steals": 12}, "checks": [{"name": "sum", "ok": True, "detail": "499999500000"}]}
 
 
 def fail(record: dict, status: str, reason: str) -> dict:
-    return {**record, "status": status, "reason": reason, "exit": None, "signal": 11 if status == "signal" else None,
+    return {**record, "status": status, "reason": reason, "exit": None, "signal": "SIGSEGV" if status == "signal" else None,
             "metrics": [], "hists": [], "checks": []}
 
 
+def options_of(text: str, defaults: dict) -> dict:
+    """The effective options of a text form: its own over the defaults."""
+    return {**defaults, **dict(piece.split("=") for piece in text.split(",") if piece)}
+
+
+def plan_line(seq: int, block: int, workload: str, params: dict, combo: dict, procs: int = 2, runtime: str = "", build: str = BUILD,
+              options: dict = OPTIONS) -> dict:
+    effective = {gear: options_of(combo[gear].partition(":")[2], options.get(combo[gear].partition(":")[0], {})) for gear in GEARS}
+    effective.update(runtime=options_of(runtime, RUNTIME), params={name: str(value) for name, value in params.items()})
+    identity = [workload, {gear: combo[gear].partition(":")[0] for gear in GEARS}, effective, procs, build]
+    return {"seq": seq, "block": block, "cell": hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16], "workload": workload,
+            "params": params, "combo": combo, "procs": procs, "runtime": runtime, "build": build, "effective": effective}
+
+
 def write_run(directory: str, truth: Truth | None = None, workloads=tuple(WORKLOADS), blocks: int = 3, seed: int = 1, factors=FACTORS,
-              failures: dict | None = None, skip=(), samples: int = 2000, illegal=()) -> str:
-    """Writes a run and returns its directory.
+              failures: dict | None = None, skip=(), samples: int = 2000, illegal=(), params=PARAMS, procs=(2,), runtime: str = "",
+              options: dict = OPTIONS) -> str:
+    """Writes a run and returns its directory. Every workload runs with each set of parameters and each number of Ps.
 
     failures: (workload or None, gear level or None, block or None) -> (status, reason); None matches all.
     skip: predicate-like collection of combos (tuples) that are not planned.
@@ -125,12 +147,10 @@ def write_run(directory: str, truth: Truth | None = None, workloads=tuple(WORKLO
     combos = [dict(zip(GEARS, levels)) for levels in itertools.product(*(factors[gear] for gear in GEARS)) if levels not in set(skip)]
     plan = []
     for block in range(blocks):
-        cells = [(workload, combo) for workload in workloads for combo in combos]
+        cells = [(workload, combo, one, ps) for workload in workloads for combo in combos for one in params for ps in procs]
         rng.shuffle(cells)
-        for workload, combo in cells:
-            identity = hashlib.sha256(json.dumps([workload, combo], sort_keys=True).encode()).hexdigest()[:16]
-            plan.append({"seq": len(plan), "block": block, "cell": identity, "workload": workload, "params": {"rounds": 100000},
-                         "combo": combo, "procs": 2})
+        for workload, combo, one, ps in cells:
+            plan.append(plan_line(len(plan), block, workload, one, combo, ps, runtime, options=options))
     records = []
     for line in plan:
         record = make_record(line, truth, line["seq"] / len(plan), rng, samples)
@@ -139,23 +159,48 @@ def write_run(directory: str, truth: Truth | None = None, workloads=tuple(WORKLO
                 record = fail(record, status, reason)
         records.append(record)
     manifest = {
-        "schema": 1, "experiment": "synthetic", "question": "Which gear decides the speed of which workload, and do the gears compose?",
+        "schema": 2, "experiment": "synthetic", "question": "Which gear decides the speed of which workload, and do the gears compose?",
         "hypothesis": "The scheduler matters for channel-heavy programs, the collector for allocation-heavy ones; pollers only for servers.",
-        "run_id": "20261123-221530-7f3a", "seed": seed, "started": "2026-11-23T22:15:30Z", "ended": "2026-11-23T22:20:30Z", "blocks": blocks,
-        "cells_planned": len(plan),
-        "machine": {"host": "synthetic", "cpu": "Imaginary 3000", "cores": 2, "memory_bytes": 25000000000, "kernel": "6.18.44",
+        "run_id": RUN_ID, "seed": seed, "started": "2026-11-23T22:15:30Z", "ended": "2026-11-23T22:20:30Z", "blocks": blocks,
+        "machine": {"host": HOST, "cpu": "Imaginary 3000", "cores": 2, "memory_bytes": 25000000000, "kernel": "6.18.44",
                     "os": "Debian GNU/Linux 12 (bookworm)", "virtualization": "kvm", "governor": None, "thp": "madvise", "aslr": 2,
                     "max_map_count": 65530, "load_before": [0.1, 0.2, 0.1], "verdict": "amber", "verdict_reasons": ["2 cores shared with other work"]},
         "build": {"compiler": "g++ 12.2.0", "flags": "-O3 -g -fno-omit-frame-pointer", "preset": "release", "git_commit": "0123456789abcdef0123456789abcdef01234567",
-                  "git_dirty": False, "build_id": "0123456789abcdef"},
-        "baseline": {gear: factors[gear][0] for gear in GEARS}, "factors": factors, "illegal": list(illegal),
-        "workloads": [{"name": name, "params": {"rounds": 100000}, "headline": WORKLOADS[name][0], "summary": WORKLOADS[name][5]} for name in workloads],
+                  "git_dirty": False, "build_id": BUILD},
+        "baseline": {gear: factors[gear][0] for gear in GEARS}, "factors": factors, "illegal": list(illegal), "procs": list(procs), "design": "factorial",
+        "overrides": {}, "limits": {"timeout_s": 120, "mem_limit_mb": 0},
+        "workloads": [{"name": name, "params": one, "headline": WORKLOADS[name][0], "summary": WORKLOADS[name][5]} for name in workloads for one in params],
         "primary_unit": "process invocation"}
     write_json(os.path.join(directory, "manifest.json"), manifest)
     write_lines(os.path.join(directory, "plan.jsonl"), plan)
     write_lines(os.path.join(directory, "cells.jsonl"), records)
     with open(os.path.join(directory, "experiment.toml"), "w") as file:
         file.write('schema = 1\n[experiment]\nname = "synthetic"\n[analysis]\nalpha = 0.05\nrope_pct = 1.0\n')
+    return seal(directory)
+
+
+def seal(directory: str, ended: bool = True) -> str:
+    """Makes the directory one that a run has written like this: every hash and count of the manifest is that of the files as they are."""
+    def data(name):
+        path = os.path.join(directory, name)
+        if not os.path.exists(path):
+            return b""
+        with open(path, "rb") as file:
+            return file.read()
+    manifest = json.loads(data("manifest.json"))
+    plan, cells = data("plan.jsonl"), data("cells.jsonl")
+    manifest["cells_planned"] = plan.count(b"\n")
+    manifest["plan"] = {"cells": plan.count(b"\n"), "sha256": hashlib.sha256(plan).hexdigest()}
+    manifest["experiment_sha256"] = hashlib.sha256(data("experiment.toml")).hexdigest()
+    for key in ("records", "ended"):
+        manifest.pop(key, None)
+    if ended:
+        manifest["records"] = {"lines": cells.count(b"\n"), "bytes": len(cells), "sha256": hashlib.sha256(cells).hexdigest()}
+        manifest["ended"] = "2026-11-23T23:20:30Z"
+    manifest["checksum"] = "0" * 64
+    text = json.dumps(manifest, indent=1)
+    with open(os.path.join(directory, "manifest.json"), "w") as file:
+        file.write(text.replace("0" * 64, hashlib.sha256(text.encode()).hexdigest()))
     return directory
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from . import synthetic
 from analysis import __main__ as command
-from analysis import histogram, load, plots, report, table, words
+from analysis import histogram, jsonout, load, plots, report, table, words
 from analysis.study import Study
 
 SMALL = {**synthetic.FACTORS, "allocator": ["size_class"], "poller": ["epoll"]}  # four combinations: drawing is what costs time here
@@ -37,7 +37,7 @@ class WithFolder(unittest.TestCase):
         study = Study(load.load(run_dir))
         text = table.text(study)
         self.assertLessEqual(max(map(len, text.splitlines())), table.WIDTH)
-        json.loads(command.jsonout.dumps(command.facts(study)))
+        json.loads(jsonout.dumps(command.facts(study)))
         command.analysis_text(study)
         page = report.render(study)
         for plot in plots.PLOTS.values():
@@ -112,6 +112,7 @@ class PoorRuns(WithFolder):
         study, page = self.everything(run_dir)
         self.assertIn("compares nothing", page)
         os.remove(os.path.join(run_dir, "cells.jsonl"))
+        synthetic.seal(run_dir, ended=False)
         study, page = self.everything(run_dir)
         self.assertIn("nothing has been run", page)
 
