@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 
@@ -119,10 +120,17 @@ Result<std::string> make_temporary_folder(const std::string& prefix) {
 }
 
 Status replace_link(const std::string& target, const std::string& path) {
-  const std::string temporary = path + ".new";
-  ::unlink(temporary.c_str());
+  // A name of its own for each call: two processes that replace the same link at once would take each other's away.
+  static std::atomic<std::uint64_t> calls{0};
+  const std::string temporary = path + "." + std::to_string(::getpid()) + "." +
+                                std::to_string(calls.fetch_add(1, std::memory_order_relaxed)) + ".new";
+  ::unlink(temporary.c_str());  // left by an earlier process with our id
   if (::symlink(target.c_str(), temporary.c_str()) != 0) return os_error("making the link " + temporary, errno);
-  if (::rename(temporary.c_str(), path.c_str()) != 0) return os_error("renaming the link " + path, errno);
+  if (::rename(temporary.c_str(), path.c_str()) != 0) {
+    const int error = errno;
+    ::unlink(temporary.c_str());
+    return os_error("renaming the link " + path, error);
+  }
   if (int error = sync_folder_of(path); error != 0) return os_error("syncing the folder of " + path, error);
   return Ok{};
 }

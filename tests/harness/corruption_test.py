@@ -12,7 +12,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 import unittest
 
@@ -141,7 +140,6 @@ class Ends(Runs):
     """Ctrl-C while a run is analysed."""
 
     def interrupted(self, process, group=True):
-        time.sleep(0)  # let the other side run
         (os.killpg if group else os.kill)(process.pid, signal.SIGINT)
         out, err = process.communicate(timeout=240)
         return process.returncode, out, err
@@ -172,9 +170,9 @@ class Ends(Runs):
     def test_the_next_step_is_not_started(self):
         steps = self.folder / "steps"
         slow = self.folder / "slow"
-        slow.write_text(f"#!{self.python}\nimport signal, sys, time\nopen({str(steps)!r}, 'a').write(' '.join(sys.argv[1:4]) + '\\n')\n"
+        slow.write_text(f"#!{self.python}\nimport os, signal, sys, time\nopen({str(steps)!r}, 'a').write(' '.join(sys.argv[1:4]) + '\\n')\n"
                         "if sys.argv[2] == 'analysis.check': sys.exit(0)\n"
-                        "signal.signal(signal.SIGINT, lambda *_: sys.exit(130))\nsignal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})\n"
+                        "signal.signal(signal.SIGINT, lambda *_: os._exit(130))\nsignal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})\n"
                         f"open({str(steps)!r}, 'a').write('waits\\n')\ntime.sleep(200)\n")
         slow.chmod(0o755)
         for group in (True, False):
