@@ -1,7 +1,5 @@
 #include "harness/helper_program.h"
 
-#include "harness/helper_program.h"
-
 #include <fmt/format.h>
 #include <signal.h>
 #include <unistd.h>
@@ -64,6 +62,7 @@ int run_to_end(const std::vector<std::string>& arguments, const std::vector<std:
   request.arguments = arguments;
   request.environment = own_environment(extra_environment);
   request.own_group = false;  // Ctrl-C reaches it as it reaches us
+  request.hold_interrupt = true;
   constexpr int kErrors = 2;
   if (output_to_errors) request.output = kErrors;
   auto child = os::spawn(request);
@@ -71,9 +70,13 @@ int run_to_end(const std::vector<std::string>& arguments, const std::vector<std:
     fmt::print(stderr, "gearbox: {}\n", child.error().message);
     return 127;
   }
-  for (;;)
+  for (int seen = os::interrupts();;) {
     if (auto ended = os::wait_for(*child, 1'000'000'000))
       return ended->signal == 0 ? ended->exit_code : 128 + ended->signal;
+    if (os::interrupts() == seen) continue;
+    seen = os::interrupts();
+    os::signal_process(*child, os::last_interrupt());
+  }
 }
 
 }  // namespace gearbox::harness

@@ -14,7 +14,9 @@ std::optional<std::string> captured_output(const std::vector<std::string>& argum
                                            const std::vector<std::string>& extra_environment = {});
 
 // Runs a program with our own input and output, the environment and `extra` ("NAME=value") added, until it ends.
-// output_to_errors: what it prints on standard output goes to our standard error. Interrupts are its own to handle.
+// output_to_errors: what it prints on standard output goes to our standard error. Its Ctrl-C is its own
+// to handle, and held back until it asks for it; the signals that interrupts() counts reach it, too, when they are sent
+// to this process alone.
 // Returns its exit code, 128 + signal when one ended it, 127 when it could not be started (said on standard error).
 int run_to_end(const std::vector<std::string>& arguments, const std::vector<std::string>& extra_environment,
                bool output_to_errors = false);

@@ -86,13 +86,14 @@ Result<pid_t> spawn(const SpawnRequest& request) {
   }
   if (error == 0 && !request.folder.empty())
     error = posix_spawn_file_actions_addchdir_np(&actions, request.folder.c_str());
-  sigset_t none, all;
-  sigemptyset(&none);
+  sigset_t held, all;
+  sigemptyset(&held);
   sigfillset(&all);
+  if (request.hold_interrupt) sigaddset(&held, SIGINT);
   if (!request.own_group)
     for (int signal : kInterrupts)
       if (is_ignored(signal)) sigdelset(&all, signal);
-  posix_spawnattr_setsigmask(&attributes, &none);
+  posix_spawnattr_setsigmask(&attributes, &held);
   posix_spawnattr_setsigdefault(&attributes, &all);
   posix_spawnattr_setpgroup(&attributes, 0);
   posix_spawnattr_setflags(&attributes, static_cast<short>(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |

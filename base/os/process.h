@@ -21,6 +21,8 @@ struct SpawnRequest {
   int input = -1, output = -1, errors = -1,
       extra = -1;         // descriptors to become 0, 1, 2 and 3; -1: 0..2 inherited, 3 closed
   bool own_group = true;  // a process group of its own, so that its children can be ended with it
+  // SIGINT waits until the program asks for it: for one that has a handler and takes a while to install it.
+  bool hold_interrupt = false;
 };
 
 // The file this process runs, whatever lies at its path by now: a build may have replaced it.

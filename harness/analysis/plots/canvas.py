@@ -79,10 +79,13 @@ def save(drawing: Drawing, run: Run, name: str, title: str) -> list[str]:
     folder = os.path.join(run.path, "figures")
     os.makedirs(folder, exist_ok=True)
     stem = os.path.join(folder, name)
-    drawing.figure.savefig(stem + ".svg", metadata={"Date": None, "Creator": None})
-    drawing.figure.savefig(stem + ".png", dpi=120, metadata={"Software": None})
+    # Each under another name first: a figure that Ctrl-C left half written would pass for one drawn from these records.
+    drawing.figure.savefig(stem + ".svg.new", format="svg", metadata={"Date": None, "Creator": None})
+    drawing.figure.savefig(stem + ".png.new", format="png", dpi=120, metadata={"Software": None})
     plt.close(drawing.figure)
-    drawing.data.to_csv(stem + ".csv", index=False, lineterminator="\n")
+    drawing.data.to_csv(stem + ".csv.new", index=False, lineterminator="\n")
+    for extension in (".svg", ".png", ".csv"):
+        os.replace(stem + extension + ".new", stem + extension)
     write_note(run, name, title, drawing.caption, drawn=True)
     return [stem + extension for extension in (".svg", ".png", ".csv")]
 
@@ -94,9 +97,11 @@ def write_note(run: Run, name: str, title: str, caption: str, drawn: bool) -> No
         for extension in (".svg", ".png", ".csv"):
             if os.path.exists(os.path.join(folder, name + extension)):
                 os.remove(os.path.join(folder, name + extension))
-    with open(os.path.join(folder, name + ".json"), "w", encoding="utf-8") as file:
+    path = os.path.join(folder, name + ".json")
+    with open(path + ".new", "w", encoding="utf-8") as file:
         json.dump({"title": title, "caption": caption, "drawn": drawn, "input": run.fingerprint}, file, indent=1, ensure_ascii=False)
         file.write("\n")
+    os.replace(path + ".new", path)
 
 
 def margin(labels, fontsize: float = 8.0, least: float = 0.6) -> float:
