@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "base/os/process.h"
 #include "harness/command_line.h"
 #include "harness/helper_program.h"
 #include "harness/run_directory.h"
@@ -17,14 +18,22 @@ std::string python() {
   return given != nullptr && *given != '\0' ? given : "/usr/bin/python3";
 }
 
-int run_analysis(const Arguments& arguments, bool output_to_errors = false) {
-  Arguments command = {python(), "-m", "analysis"};
+int run_module(const char* module, const Arguments& arguments, bool output_to_errors = false) {
+  Arguments command = {python(), "-m", module};
   command.insert(command.end(), arguments.begin(), arguments.end());
   return run_to_end(command, {"PYTHONPATH=" + root_folder() + "/harness", "PYTHONDONTWRITEBYTECODE=1"},
                     output_to_errors);
 }
 
+int run_analysis(const Arguments& arguments, bool output_to_errors = false) {
+  return run_module("analysis", arguments, output_to_errors);
+}
+
 }  // namespace
+
+int check_run(const std::string& verb, const std::string& run) {
+  return run_module("analysis.check", {"gearbox " + verb, run});
+}
 
 int analysis_verb(const std::string& verb, const Arguments& arguments) {
   const std::size_t wanted = verb == "compare" ? 2 : 1;
@@ -49,6 +58,7 @@ int analysis_verb(const std::string& verb, const Arguments& arguments) {
     }
   }
   forwarded.insert(forwarded.end(), rest.begin(), rest.end());
+  os::count_interrupts();  // we wait for the analysis to end, and end as it did
   return run_analysis(forwarded);
 }
 
@@ -57,7 +67,14 @@ int analyse_finished_run(const std::string& run, bool json) {
   for (const char* verb : {"table", "plot", "report"}) {
     if (json && std::string(verb) == "table") continue;
     std::fflush(stdout);
+    if (os::interrupts() > 0) {  // it came between two steps, or while the last cell ran
+      fmt::print(stderr,
+                 "gearbox: stopped before the analysis was done; the records are safe, go on with: gearbox {} {}\n",
+                 verb, run);
+      return kExitInterrupted;
+    }
     const int code = run_analysis({verb, run}, json);  // standard output belongs to the JSON
+    if (code == kExitInterrupted) return code;         // it has said so
     if (code != 0)
       fmt::print(stderr,
                  "gearbox: the analysis ({} {}) ended with exit code {}; the records are safe, repeat it with: gearbox "

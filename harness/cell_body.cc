@@ -85,37 +85,23 @@ Result<Json> run_spec(const std::string& spec_text) {
   }
   auto cell = cell_from_json(*json, "the cell's spec");
   if (!cell) return cell.error();
-  auto workload = find_workload(cell->workload);
-  if (!workload) return workload.error();
-  auto params = make_params(*workload, cell->params);
-  if (!params) return params.error();
-  auto gears = make_gear_set(cell->combo);
-  if (!gears) return gears.error();
-  auto options = make_runtime_options(cell->runtime);
-  if (!options) return options.error();
-  options->procs = cell->procs;
-  options->trace = json->contains("boot_trace") && (*json)["boot_trace"] == true;
-
-  OptionView runtime_view(*options);
-  Json effective = {{"scheduler", effective_json(*gears->scheduler_options)},
-                    {"allocator", effective_json(*gears->allocator_options)},
-                    {"collector", effective_json(*gears->collector_options)},
-                    {"poller", effective_json(*gears->poller_options)},
-                    {"runtime", effective_json(runtime_view)},
-                    {"params", effective_json(**params)}};
+  if (auto made = make_effective(*cell); !made) return made.error();
+  auto setup = set_up(*cell);
+  if (!setup) return setup.error();
+  setup->runtime.trace = json->contains("boot_trace") && (*json)["boot_trace"] == true;
 
   Report report;
   const std::int64_t wall_before = os::monotonic_ns(), cpu_before = os::process_cpu_ns();
-  auto stats = run_program(*options, *gears, [&] { workload->run(**params, report); });
+  auto stats = run_program(setup->runtime, setup->gears, [&] { setup->workload.run(*setup->params, report); });
   const std::int64_t wall_ns = os::monotonic_ns() - wall_before, cpu_ns = os::process_cpu_ns() - cpu_before;
   Json out;
   if (stats) {
-    out = measure(*stats, report, workload->headline, wall_ns, cpu_ns);
+    out = measure(*stats, report, setup->workload.headline, wall_ns, cpu_ns);
   } else {
     out["status"] = is_refusal(stats.error().error_number) ? "unsupported" : "exit";
     out["reason"] = stats.error().message;
   }
-  out["effective"] = effective;
+  out["effective"] = effective_json(*cell);
   return out;
 }
 

@@ -107,7 +107,7 @@ std::string iso_time(std::int64_t wall_ns, bool milliseconds) {
 CellOutcome CellRunner::run(const Cell& cell, std::uint64_t attempt, std::uint64_t seed) const {
   CellOutcome outcome;
   Json& record = outcome.record;
-  record = {{"schema", 1}};
+  record = {{"schema", kRecordSchema}};
   record.update(plan_json(cell));
   record["attempt"] = attempt;
   for (const char* key : {"status", "exit", "signal", "reason"}) record[key] = nullptr;

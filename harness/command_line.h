@@ -66,6 +66,9 @@ int resume_verb(const Arguments& arguments);
 int doctor_verb(const Arguments& arguments);
 // table, plot, report, analyze, compare: the Python analysis over runs named as find_run() understands them.
 int analysis_verb(const std::string& verb, const Arguments& arguments);
+// Asks harness/analysis/check.py whether the directory is what a run has written: 0, or it has said on standard error,
+// after "gearbox <verb>: ", what is wrong where. Reads only.
+int check_run(const std::string& verb, const std::string& run);
 // Tables, plots and report of a finished run, one after the other. Returns the first exit code that is not 0.
 int analyse_finished_run(const std::string& run, bool json);
 

@@ -178,10 +178,10 @@ class Reader {
       work.name = entry.text("name");
       auto workload = find_workload(work.name);
       if (!workload) entry.refuse(entry.line("name"), workload.error().message);
+      auto set = workload->make_params();
       if (const auto* params = entry.find("params")) {
         if (!params->is_table())
           entry.refuse(entry.line("params"), "[[workload]] params must be a table, { key = value }");
-        auto set = workload->make_params();
         for (const auto& [key, value] : *params->as_table()) {
           const std::uint32_t line = key.source().begin.line;
           std::string text;
@@ -199,9 +199,8 @@ class Reader {
           auto status = set_options(*set, {{std::string(key.str()), text}}, fmt::format("workload {}", work.name));
           if (!status) entry.refuse(line, status.error().message);
         }
-        auto defaults = workload->make_params();
-        work.params = changed_options(*set, *defaults);
       }
+      work.params = all_options(*set);
       const std::string same = work.name + ":" + join_pairs(work.params);
       if (std::find(seen.begin(), seen.end(), same) != seen.end())
         entry.refuse(entry.line(), fmt::format("workload {} is there twice with the same parameters", work.name));

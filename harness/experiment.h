@@ -16,7 +16,7 @@ namespace gearbox::harness {
 struct Experiment {
   struct Work {
     std::string name;
-    OptionPairs params;  // what differs from the workload's defaults
+    OptionPairs params;  // every parameter with its value, defaults included
   };
   std::string name, question, hypothesis;
   std::array<std::vector<std::string>, 4> levels;  // per family, canonical texts; the first is the baseline's

@@ -15,10 +15,16 @@ std::string_view trimmed(std::string_view text) {
   return text.substr(begin, text.find_last_not_of(" \t") + 1 - begin);
 }
 
+std::size_t family_of(std::string_view key) {
+  return static_cast<std::size_t>(std::find(kFamilies.begin(), kFamilies.end(), key) - kFamilies.begin());
+}
+
 }  // namespace
 
 Result<Filter> Filter::parse(std::string_view text, const std::string& where) {
   Filter filter;
+  filter.text_ = text;
+  filter.where_ = where;
   const std::vector<std::string> keys = {"workload", "scheduler", "allocator", "collector", "poller", "procs"};
   std::string_view rest = text;
   for (;;) {
@@ -51,14 +57,33 @@ Result<Filter> Filter::parse(std::string_view text, const std::string& where) {
 }
 
 bool Filter::matches(const Cell& cell) const {
-  return std::all_of(terms_.begin(), terms_.end(), [&](const auto& term) {
-    const auto& [key, value] = term;
-    if (key == "workload") return cell.workload == value;
-    if (key == "procs") return std::to_string(cell.procs) == value;
-    const auto family =
-        static_cast<std::size_t>(std::find(kFamilies.begin(), kFamilies.end(), key) - kFamilies.begin());
-    return cell.combo[family] == value || gear_name(cell.combo[family]) == value;
-  });
+  return std::all_of(terms_.begin(), terms_.end(), [&](const auto& term) { return matches(cell, term); });
+}
+
+bool Filter::matches(const Cell& cell, const std::pair<std::string, std::string>& term) const {
+  const auto& [key, value] = term;
+  if (key == "workload") return cell.workload == value;
+  if (key == "procs") return std::to_string(cell.procs) == value;
+  const std::string& gear = cell.combo[family_of(key)];
+  return gear == value || gear_name(gear) == value;
+}
+
+std::string Filter::why_none(const std::vector<Cell>& cells) const {
+  for (const auto& term : terms_) {
+    std::vector<std::string> there;
+    bool any = false;
+    for (const auto& cell : cells) {
+      any = any || matches(cell, term);
+      const std::string has = term.first == "workload" ? cell.workload
+                              : term.first == "procs"  ? std::to_string(cell.procs)
+                                                       : cell.combo[family_of(term.first)];
+      if (std::find(there.begin(), there.end(), has) == there.end()) there.push_back(has);
+    }
+    if (!any)
+      return fmt::format("no cell has {}={}; there is {}{}", term.first, term.second, fmt::join(there, ", "),
+                         did_you_mean(term.second, there));
+  }
+  return "each of its terms matches some cell, but no cell matches all of them";
 }
 
 }  // namespace gearbox::harness

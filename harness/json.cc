@@ -46,10 +46,4 @@ Result<OptionPairs> pairs_of(const Json& json, const std::string& where) {
   return pairs;
 }
 
-Json effective_json(OptionSet& set) {
-  Json out = Json::object();
-  for (const auto& info : options_of(set)) out[info.name] = info.value;
-  return out;
-}
-
 }  // namespace gearbox::harness

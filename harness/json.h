@@ -21,7 +21,4 @@ Result<Json> parse_json(const std::string& text, const std::string& where);
 Json json_of(const OptionPairs& pairs);
 Result<OptionPairs> pairs_of(const Json& json, const std::string& where);
 
-// What an option set is set to, as texts: {"runnext": "on", "queue_slots": "256"}.
-Json effective_json(OptionSet& set);
-
 }  // namespace gearbox::harness

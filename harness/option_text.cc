@@ -140,6 +140,12 @@ Status set_options(OptionSet& set, const OptionPairs& pairs, std::string_view ow
   return Ok{};
 }
 
+OptionPairs all_options(OptionSet& set) {
+  OptionPairs pairs;
+  for (const auto& info : options_of(set)) pairs.emplace_back(info.name, info.value);
+  return pairs;
+}
+
 OptionPairs changed_options(OptionSet& set, OptionSet& defaults) {
   OptionPairs changed;
   const auto now = options_of(set), before = options_of(defaults);

@@ -39,6 +39,9 @@ Result<OptionPairs> split_pairs(std::string_view text, std::string_view owner, s
 // Sets each pair. Nothing outside the set changes; after an Error the set is partly set and must be thrown away.
 Status set_options(OptionSet& set, const OptionPairs& pairs, std::string_view owner);
 
+// Every option with its value, in the order of declaration.
+OptionPairs all_options(OptionSet& set);
+
 // The pairs that differ from what `defaults` holds, in the order of declaration: the canonical text form.
 OptionPairs changed_options(OptionSet& set, OptionSet& defaults);
 std::string join_pairs(const OptionPairs& pairs);

@@ -34,7 +34,7 @@ std::vector<Combo> combos_of(const Experiment& experiment) {
 
 Result<Plan> make_plan(const Experiment& experiment, const std::string& build_id, const Filter* only) {
   Plan plan;
-  std::vector<Cell> once;
+  std::vector<Cell> all, once;  // all: what the levels make, before anything is forbidden or filtered out
   for (const auto& combo : combos_of(experiment)) {
     bool told = false;
     for (std::uint64_t procs : experiment.procs) {
@@ -50,12 +50,26 @@ Result<Plan> make_plan(const Experiment& experiment, const std::string& build_id
         cell.combo = combo;
         cell.procs = procs;
         cell.runtime = experiment.runtime;
+        cell.build = build_id;
+        if (auto made = make_effective(cell); !made) return made.error();
         cell.id = cell_id(cell, build_id);
-        const bool forbidden = std::any_of(experiment.forbid.begin(), experiment.forbid.end(),
-                                           [&](const auto& f) { return f.matches(cell); });
-        if (!forbidden && (only == nullptr || only->matches(cell))) once.push_back(std::move(cell));
+        all.push_back(std::move(cell));
       }
     }
+  }
+  // A filter that matches nothing is a slip, and what it was to keep out would run.
+  for (const auto& filter : experiment.forbid)
+    if (!all.empty() && std::none_of(all.begin(), all.end(), [&](const auto& cell) { return filter.matches(cell); }))
+      return Error{fmt::format("{}: [constraints] forbid '{}' matches no cell of this experiment: {}", filter.where(),
+                               filter.text(), filter.why_none(all))};
+  if (only != nullptr && !all.empty() &&
+      std::none_of(all.begin(), all.end(), [&](const auto& cell) { return only->matches(cell); }))
+    return Error{fmt::format("{} '{}' matches no cell of this experiment: {}", only->where(), only->text(),
+                             only->why_none(all))};
+  for (auto& cell : all) {
+    const bool forbidden = std::any_of(experiment.forbid.begin(), experiment.forbid.end(),
+                                       [&](const auto& filter) { return filter.matches(cell); });
+    if (!forbidden && (only == nullptr || only->matches(cell))) once.push_back(std::move(cell));
   }
   if (once.empty())
     return Error{fmt::format(

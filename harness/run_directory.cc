@@ -12,6 +12,7 @@
 #include "base/os/file.h"
 #include "base/os/thread.h"
 #include "base/random.h"
+#include "harness/sha256.h"
 
 namespace gearbox::harness {
 namespace {
@@ -35,6 +36,57 @@ Result<os::Descriptor> lock_run(const std::string& path) {
 bool is_run(const fs::path& path) {
   std::error_code ignored;
   return fs::is_regular_file(path / "manifest.json", ignored);
+}
+
+std::string sha256_of(std::string_view bytes) {
+  Sha256 hash;
+  hash.add(bytes);
+  return hash.hex();
+}
+
+// As the manifest's "machine" has it.
+std::string host_name() {
+  auto text = os::read_file("/proc/sys/kernel/hostname");
+  return text ? text->substr(0, text->find('\n')) : "";
+}
+
+// Why an "ok" record could not be read back, or nothing. The rules are rules.py's; these are the ones that a workload
+// can break, whose report goes into the record as it is.
+std::string what_is_wrong(const Json& record, const Json& manifest) try {
+  const Json metrics = record.value("metrics", Json::array()), hists = record.value("hists", Json::array());
+  std::vector<std::string> names;
+  for (const auto& metric : metrics) {
+    const std::string name = metric.value("name", ""), better = metric.value("better", "");
+    const Json value = metric.value("value", Json(nullptr));
+    if (name.empty()) return "a metric has no name";
+    if (std::find(names.begin(), names.end(), name) != names.end())
+      return fmt::format("there are two metrics named '{}'", name);
+    names.push_back(name);
+    if (better != "higher" && better != "lower")
+      return fmt::format("metric '{}': better is '{}'; it should be 'higher' or 'lower'", name, better);
+    for (const char* amount : {"s", "ns", "us", "ms", "bytes"})
+      if (metric.value("unit", "") == amount && value.is_number() && value.get<double>() < 0)
+        return fmt::format("metric '{}' is an amount in {} and negative, {}", name, amount, value.get<double>());
+  }
+  names.clear();
+  for (const auto& hist : hists) {
+    const std::string name = hist.value("name", "");
+    if (name.empty() || std::find(names.begin(), names.end(), name) != names.end())
+      return fmt::format("there are two histograms named '{}', or one without a name", name);
+    names.push_back(name);
+  }
+  for (const auto& workload : manifest.value("workloads", Json::array())) {
+    if (workload.value("name", "") != record.value("workload", "")) continue;
+    const std::string headline = workload.value("headline", "");
+    for (const auto& metric : metrics) {
+      const Json value = metric.value("value", Json(nullptr));
+      if (metric.value("name", "") == headline && value.is_number() && value.get<double>() > 0) return "";
+    }
+    return fmt::format("it reported no positive '{}', the metric that it leads with", headline);
+  }
+  return "";
+} catch (const Json::exception& failure) {  // a report with other types than a record has
+  return failure.what();
 }
 
 // The names of the folders in a folder, sorted.
@@ -69,8 +121,13 @@ Result<RunDirectory> RunDirectory::create(const std::string& results, const std:
   auto lock = lock_run(run.path_);
   if (!lock) return lock.error();
   run.lock_ = std::move(*lock);
+  manifest["schema"] = kRecordSchema;
   manifest["run_id"] = run_id;
+  const auto lines = static_cast<std::uint64_t>(std::count(plan_text.begin(), plan_text.end(), '\n'));
+  manifest["plan"] = {{"cells", lines}, {"sha256", sha256_of(plan_text)}};
+  manifest["experiment_sha256"] = sha256_of(experiment_text);
   run.manifest_ = std::move(manifest);
+  run.host_ = host_name();
   std::error_code failure;
   fs::create_directory(run.path_ + "/blobs", failure);
   if (failure)
@@ -80,9 +137,9 @@ Result<RunDirectory> RunDirectory::create(const std::string& results, const std:
   // The manifest comes last: a directory that has one is complete.
   for (const auto& [name, text] : {std::pair<std::string, std::string>{"experiment.toml", experiment_text},
                                    {"plan.jsonl", plan_text},
-                                   {"cells.jsonl", ""},
-                                   {"manifest.json", to_page(run.manifest_)}})
+                                   {"cells.jsonl", ""}})
     if (auto written = os::replace_file(run.path_ + "/" + name, text); !written) return written.error();
+  if (auto written = run.write_manifest(); !written) return written.error();
   if (auto plan = run.read_plan(); !plan) return plan.error();
   auto cells = os::open_for_appending(run.path_ + "/cells.jsonl");
   if (!cells) return cells.error();
@@ -102,10 +159,15 @@ Result<RunDirectory> RunDirectory::open(const std::string& path) {
   if (!text) return text.error();
   auto manifest = parse_json(*text, path + "/manifest.json");
   if (!manifest) return manifest.error();
-  if (!manifest->is_object() || manifest->value("schema", Json(0)) != 1)
-    return Error{fmt::format("{}/manifest.json: its schema is not 1, the only one this program knows", path)};
+  if (!manifest->is_object() || manifest->value("schema", Json(0)) != kRecordSchema)
+    return Error{
+        fmt::format("{}/manifest.json: its schema is not {}, the only one this program knows", path, kRecordSchema)};
   run.manifest_ = *manifest;
+  run.host_ = host_name();
+  const Json resumed = run.manifest_.value("resumed_with", Json::array());
   if (auto plan = run.read_plan(); !plan) return plan.error();
+  for (auto& cell : run.plan_)
+    if (!resumed.empty()) cell.build = resumed.back().value("build_id", cell.build);
   if (auto records = run.read_records(); !records) return records.error();
   auto cells = os::open_for_appending(path + "/cells.jsonl");
   if (!cells) return cells.error();
@@ -162,6 +224,7 @@ Status RunDirectory::read_records() {
           fmt::format("{}: not a record: the file is damaged{}", where, json ? "" : ": " + json.error().message)};
     auto& state = done_[(*json)["seq"].get<std::uint64_t>()];
     ++state.attempts;
+    ++records_;
     state.status = (*json)["status"].get<std::string>();
     at = end + 1;
     if (newline == std::string::npos) {
@@ -174,7 +237,16 @@ Status RunDirectory::read_records() {
 }
 
 Status RunDirectory::append(const CellOutcome& outcome) {
-  const Json& record = outcome.record;
+  Json record = outcome.record;
+  record["run"] = manifest_["run_id"];
+  record["host"] = host_;
+  if (record["status"] == "ok") {
+    if (const std::string wrong = what_is_wrong(record, manifest_); !wrong.empty()) {
+      record["status"] = "check_failed";
+      record["reason"] = "the workload's report cannot be used: " + wrong;
+      record["metrics"] = record["hists"] = Json::array();
+    }
+  }
   const std::uint64_t seq = record["seq"].get<std::uint64_t>(), attempt = record["attempt"].get<std::uint64_t>();
   if (record["status"] != "ok") {
     const std::string blob = fmt::format("{}/blobs/{}-{}", path_, seq, attempt);
@@ -184,6 +256,7 @@ Status RunDirectory::append(const CellOutcome& outcome) {
   }
   if (auto written = os::append_line(cells_, to_line(record), path_ + "/cells.jsonl"); !written) return written.error();
   auto& state = done_[seq];
+  ++records_;
   state.attempts = attempt;
   state.status = record["status"].get<std::string>();
   return Ok{};
@@ -191,7 +264,36 @@ Status RunDirectory::append(const CellOutcome& outcome) {
 
 Status RunDirectory::set_in_manifest(const std::string& key, Json value) {
   manifest_[key] = std::move(value);
-  return os::replace_file(path_ + "/manifest.json", to_page(manifest_));
+  return write_manifest();
+}
+
+// The checksum is taken of the file's own text with zeros in the place of its digits, so that whoever checks it needs
+// no second way to write JSON.
+Status RunDirectory::write_manifest() {
+  manifest_.erase("checksum");
+  const std::string zeros(64, '0');
+  manifest_["checksum"] = zeros;
+  std::string text = to_page(manifest_);
+  const std::string sum = sha256_of(text);
+  manifest_["checksum"] = sum;
+  text.replace(text.rfind(zeros), zeros.size(), sum);
+  return os::replace_file(path_ + "/manifest.json", text);
+}
+
+Status RunDirectory::mark(bool ended) {
+  auto text = os::read_file(path_ + "/cells.jsonl");
+  if (!text) return text.error();
+  manifest_["records"] = {{"lines", records_}, {"bytes", text->size()}, {"sha256", sha256_of(*text)}};
+  if (ended) manifest_["ended"] = iso_time(os::wall_ns(), false);
+  return write_manifest();
+}
+
+Status RunDirectory::go_on_with(const std::string& build_id) {
+  Json parts = manifest_.value("resumed_with", Json::array());
+  parts.push_back({{"build_id", build_id}, {"host", host_}, {"records_before", records_}});
+  manifest_["resumed_with"] = parts;
+  for (auto& cell : plan_) cell.build = build_id;
+  return write_manifest();
 }
 
 Result<std::string> find_run(const std::string& results, const std::string& name) {

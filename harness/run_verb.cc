@@ -99,6 +99,7 @@ Result<RunRequest> read_request(const CommandLine& line) {
   cell.combo = gears->combo;
   cell.procs = gears->procs;
   cell.runtime = gears->runtime;
+  if (auto made = make_effective(cell); !made) return made.error();
   const auto infos = options_of(**params);
   const bool serves =
       std::any_of(infos.begin(), infos.end(), [](const auto& i) { return i.name == "serve" && i.value == "on"; });
@@ -154,7 +155,8 @@ int run_verb(const Arguments& arguments) {
   auto request = read_request(*line);
   if (!request) return usage_error("run", request.error());
   auto build_id = own_build_id();
-  request->cell.id = cell_id(request->cell, build_id ? *build_id : "unknown");
+  request->cell.build = build_id ? *build_id : "unknown";
+  request->cell.id = cell_id(request->cell, request->cell.build);
 
   os::count_interrupts();
   CellRunner runner = own_cells();

@@ -44,7 +44,7 @@ Json make_manifest(const Experiment& experiment, const Plan& plan, const std::st
     for (std::size_t i = 0; i < kFamilies.size(); ++i) combo[std::string(kFamilies[i])] = one.combo[i];
     illegal.push_back({{"combo", combo}, {"reason", one.reason}});
   }
-  return {{"schema", 1},
+  return {{"schema", kRecordSchema},
           {"experiment", experiment.name},
           {"question", experiment.question},
           {"hypothesis", experiment.hypothesis},
@@ -125,8 +125,7 @@ Result<SweepEnd> run_plan(RunDirectory& run, const CellRunner& runner, std::uint
       ++end.failed;
     }
   }
-  if (!end.interrupted)
-    if (auto written = run.set_in_manifest("ended", iso_time(os::wall_ns(), false)); !written) return written.error();
+  if (auto written = run.mark(!end.interrupted); !written) return written.error();
   return end;
 }
 

@@ -36,8 +36,8 @@ constexpr const char* kResumeHelp = R"(gearbox resume [run] [options]
 Goes on with a run that was stopped: by Ctrl-C, a crash, a full disk, a power cut. A run is a path, an experiment's name (its latest run) or a
 run-id; without one it is the newest. Cells that have a record are not run again, except those that the harness itself could not start.
 
-The run keeps its plan. It is refused when this binary is not the one that began it, since cells of two builds under one label could not be told
-apart; --force goes on all the same and writes the other build's id into the manifest.
+The run keeps its plan. It is refused when this binary is not the one that began it, or this computer, since their cells cannot be compared;
+--force goes on all the same. The manifest and each record then say which build and which computer it was, and the analysis keeps the builds apart.
 
 )";
 
@@ -89,6 +89,7 @@ int finish(RunDirectory run, const CellLimits& limits, std::uint64_t seed, const
   facts["analysis_exit"] = analysis;
   facts["report"] = path + "/report.html";
   if (json) fmt::print("{}\n", to_line(facts));
+  if (analysis == kExitInterrupted) return kExitInterrupted;
   const bool refused = line.flag("fail-unsupported") && end->unsupported > 0;
   return end->failed == 0 && !refused && analysis == 0 ? kExitOk : kExitFailed;
 }
@@ -177,7 +178,7 @@ int sweep_verb(const Arguments& arguments) {
 int resume_verb(const Arguments& arguments) {
   po::options_description options("Options");
   auto add = options.add_options();
-  add("force", po::bool_switch(), "go on although the binary has changed");
+  add("force", po::bool_switch(), "go on although the binary or the computer has changed");
   add("out", po::value<std::string>()->value_name("DIR"),
       "results folder in which to look for the run (default: results/ in the repository)");
   add("fail-unsupported", po::bool_switch(), kFailUnsupported);
@@ -191,6 +192,7 @@ int resume_verb(const Arguments& arguments) {
   }
   auto path = find_run(line->text("out", results_folder()), line->operands().empty() ? "" : line->operands()[0]);
   if (!path) return usage_error("resume", path.error());
+  if (const int refused = check_run("resume", *path); refused != 0) return refused;
   auto run = RunDirectory::open(*path);
   if (!run) {
     fmt::print(stderr, "gearbox resume: {}\n", run.error().message);
@@ -212,18 +214,35 @@ int resume_verb(const Arguments& arguments) {
     fmt::print(stderr, "gearbox resume: {}/manifest.json: {}\n", *path, failure.what());
     return kExitFailed;
   }
-  if (begun_with != *build_id) {
+  // What runs the rest: the build and the computer of the last part of the run, or others, which need --force.
+  const Json parts = manifest.value("resumed_with", Json::array());
+  std::string host = manifest["machine"].value("host", "");
+  for (const auto& part : parts) {
+    begun_with = part.value("build_id", begun_with);
+    host = part.value("host", host);
+  }
+  if (begun_with != *build_id || host != run->host()) {
     if (!line->flag("force")) {
+      const std::string what = begun_with != *build_id
+                                   ? fmt::format("with build {}, and this is build {}", begun_with, *build_id)
+                                   : fmt::format("on the computer '{}', and this is '{}'", host, run->host());
       fmt::print(stderr,
-                 "gearbox resume: {} was begun with build {}, and this is build {}. Begin anew with `gearbox sweep`, "
-                 "check the old state out, or go on "
+                 "gearbox resume: {} was begun {}. Begin anew with `gearbox sweep`, check the old state out, or go on "
                  "with --force\n",
-                 *path, begun_with, *build_id);
+                 *path, what);
       return kExitFailed;
     }
-    Json builds = manifest.value("resumed_with", Json::array());
-    builds.push_back({{"build_id", *build_id}, {"records_before", run->done().size()}});
-    if (auto written = run->set_in_manifest("resumed_with", builds); !written) {
+    for (const Cell& cell : run->plan()) {
+      if (auto fits = fits_this_build(cell); !fits) {
+        fmt::print(
+            stderr,
+            "gearbox resume: {} cannot be gone on with by this build: {} (plan.jsonl:{}). Begin anew with `gearbox "
+            "sweep`\n",
+            *path, fits.error().message, cell.seq + 1);
+        return kExitFailed;
+      }
+    }
+    if (auto written = run->go_on_with(*build_id); !written) {
       fmt::print(stderr, "gearbox resume: {}\n", written.error().message);
       return kExitFailed;
     }

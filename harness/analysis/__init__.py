@@ -5,7 +5,11 @@ run is in the run directory, in the format of docs/RECORDS.md, so a figure can b
 
 Layers, each importing only those above it:
 
-    load        a run directory -> Run (checked records, one row per planned invocation)
+    records     text on disk -> JSON values with their places
+    rules       what a manifest, a planned cell and a record must look like
+    identity    what is one cell, and labels for it
+    check       is a run directory what a run has written? One set of rules for every verb, `resume` included
+    load        a run directory -> Run (one row per planned invocation)
     stats       numbers -> estimates, intervals, verdicts; knows nothing of runs
     histogram   latency and pause histograms: merging, quantiles
     factorial   type-II analysis of variance on logs

@@ -1,23 +1,28 @@
 """The command line: `python -m analysis VERB RUN`. The front door calls it; a person may as well.
 
-Exit codes: 0 done, 1 a part of the work failed, 2 the input or the command line cannot be used (one line on stderr says why).
+Exit codes: 0 done, 1 a part of the work failed, 2 the input or the command line cannot be used (one line on stderr says why),
+130 ended by Ctrl-C. Runs are read and checked before anything else is imported: numpy and the drawing library take a second,
+and a run that is refused should not wait for them.
 """
 from __future__ import annotations
+
+from . import interrupts
+
+if __name__ == "__main__":
+    interrupts.end_quietly("interrupted; the records are safe")  # before the imports, in the middle of which Ctrl-C comes as often as anywhere
 
 import argparse
 import dataclasses
 import os
 import sys
 import textwrap
+from typing import TYPE_CHECKING
 
-try:
-    from . import compare as comparing
-    from . import jsonout, load, table, words
-    from .load import GEARS, BadInput
+from . import load
+from .load import GEARS, BadInput, Run
+
+if TYPE_CHECKING:
     from .study import Study
-except ModuleNotFoundError as missing:  # another python3 on PATH is the usual cause
-    sys.exit(f"analysis: the Python module '{missing.name}' is missing; use /usr/bin/python3 with the packages python3-numpy, python3-scipy, "
-             "python3-pandas, python3-matplotlib and python3-jinja2")
 
 # Written out, so that help does not wait for the drawing library; a test holds it against the plots' own list.
 PLOT_NAMES = ("gears", "overview", "throughput", "interaction", "pairs", "latency", "pauses", "memory", "sequence")
@@ -34,20 +39,23 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"analysis: {message}\n")
 
 
-def table_verb(options) -> int:
-    study = Study(load.load(options.run))
+def table_verb(options, run: Run) -> int:
+    from . import jsonout, table
+    from .study import Study
+    study = Study(run)
     if options.json:
-        print(jsonout.dumps({"run": study.run.manifest["run_id"], "baseline": study.run.baseline,
+        print(jsonout.dumps({"run": study.run.manifest["run_id"], "baseline": study.run.baseline, "works": works(study),
                              "comparisons": [_comparison(item) for item in study.comparisons]}))
     else:
         sys.stdout.write(table.text(study))
     return 0
 
 
-def plot_verb(options) -> int:
-    from . import plots  # drawing takes a second to import; tables should not wait for it
+def plot_verb(options, run: Run) -> int:
+    from . import jsonout, plots
+    from .study import Study
     chosen = plots.select(options.only)
-    study = Study(load.load(options.run))
+    study = Study(run)
     outcomes = []
     for plot in chosen:
         outcome = plots.draw_one(study, plot)
@@ -59,22 +67,27 @@ def plot_verb(options) -> int:
     return 0
 
 
-def report_verb(options) -> int:
-    from . import report
-    study = Study(load.load(options.run))
-    path = report.write(study)
+def report_verb(options, run: Run) -> int:
+    from . import jsonout, report
+    from .study import Study
+    path = report.write(Study(run))
     print(jsonout.dumps({"report": path}) if options.json else path)
     return 0
 
 
-def analyze_verb(options) -> int:
-    study = Study(load.load(options.run))
+def analyze_verb(options, run: Run) -> int:
+    from . import jsonout
+    from .study import Study
+    study = Study(run)
     sys.stdout.write(jsonout.dumps(facts(study)) + "\n" if options.json else analysis_text(study))
     return 0
 
 
-def compare_verb(options) -> int:
-    a, b = Study(load.load(options.run_a)), Study(load.load(options.run_b))
+def compare_verb(options, run_a: Run, run_b: Run) -> int:
+    from . import compare as comparing
+    from . import jsonout
+    from .study import Study
+    a, b = Study(run_a), Study(run_b)
     if options.json:
         print(jsonout.dumps(comparing.compare(a, b)))
     else:
@@ -82,16 +95,23 @@ def compare_verb(options) -> int:
     return 0
 
 
+def works(study: Study) -> dict[str, dict]:
+    """The label of each work item -> its whole identity."""
+    return {work: {"workload": item.workload, "params": dict(item.params), "procs": item.procs, "runtime": dict(item.runtime), "build": item.build}
+            for work, item in study.run.identities.items()}
+
+
 def _comparison(item) -> dict:
     return {**{field.name: getattr(item, field.name) for field in dataclasses.fields(item)}, "combo": dict(zip(GEARS, item.combo))}
 
 
 def facts(study: Study) -> dict:
+    from . import words
     run = study.run
     return {
         "experiment": run.manifest["experiment"], "run": run.manifest["run_id"], "question": run.manifest.get("question"),
         "alpha": study.alpha, "rope_pct": study.rope_pct, "baseline": dict(zip(GEARS, run.baseline)), "notes": run.notes,
-        "planned": len(run.plan), "measured": sum(cell.ok for cell in run.cells), "not_run": run.not_run,
+        "planned": len(run.plan), "measured": sum(cell.ok for cell in run.cells), "not_run": run.not_run, "kept_aside": run.aside, "works": works(study),
         "summary": words.summary(study), "gear_effects": study.gear_effects, "interactions": study.interactions,
         "comparisons": [_comparison(item) for item in study.comparisons],
         "overall": [{"combo": dict(zip(GEARS, combo)), "speed_ratio": ratio} for combo, ratio in study.overall.items()],
@@ -102,6 +122,7 @@ def facts(study: Study) -> dict:
 
 
 def analysis_text(study: Study) -> str:
+    from . import table, words
     lines: list[str] = []
     for sentence in words.summary(study):
         lines += textwrap.wrap(sentence, 110, initial_indent="* ", subsequent_indent="  ")
@@ -171,10 +192,18 @@ def main(arguments: list[str] | None = None) -> int:
         given = unknown[0].partition("=")[0]
         parser.error(f"there is no option '{given}'; {load.nearest(given, options.options)}" if given.startswith("-") else f"'{given}' is one word too many")
     try:
-        return options.function(options)
+        runs = " ".join([options.run_a, options.run_b] if options.verb == "compare" else [options.run])
+        if __name__ == "__main__":
+            interrupts.end_quietly(f"{options.verb} was interrupted; the records are safe, repeat it with: gearbox {options.verb} {runs}")
+        paths = [options.run_a, options.run_b] if options.verb == "compare" else [options.run]
+        return options.function(options, *(load.load(path) for path in paths))
     except BadInput as error:
         print(f"analysis: {error}", file=sys.stderr)
         return 2
+    except ModuleNotFoundError as missing:  # another python3 on PATH is the usual cause
+        print(f"analysis: the Python module '{missing.name}' is missing; use /usr/bin/python3 with the packages python3-numpy, python3-scipy, "
+              "python3-pandas, python3-matplotlib and python3-jinja2", file=sys.stderr)
+        return 1
     except BrokenPipeError:  # the reader of a pipe left (`| head`); nobody is there to tell
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -4,8 +4,11 @@ Runs are not interleaved, so blocks cannot be matched and whatever changed betwe
 Hence Welch's interval on logs, and a list of everything else that differs (machine, compiler, flags, kernel, seed, limits,
 defaults): a reader must be able to see that "faster" might mean "another computer".
 
-Matching. Two cells are the same question when workload, all parameters, procs, runtime options and the four gears are equal,
-whatever the runs call them. Everything else is counted as missing on the other side and named.
+Matching. Two cells are the same question when workload, all parameters, procs, runtime options and the four gears with all
+their options are equal, whatever the runs call them: effective values decide, so a default that changed between the two builds
+makes two cells of what one text names. An option that only one of the builds has cannot be held against the other; it counts
+only where it differs between that run's own cells, and is listed as a difference. Everything else is counted as missing on the
+other side and named. Build and block are no part of the question: builds are what is compared.
 """
 from __future__ import annotations
 
@@ -13,9 +16,9 @@ import dataclasses
 import math
 import textwrap
 
-from . import stats
+from . import identity, load, stats
 from .format import amount
-from .load import GEARS
+from .load import GEARS, BadInput
 from .stats import Ratio
 from .study import Study
 
@@ -52,10 +55,11 @@ class Result:
 
 def compare(a: Study, b: Study) -> Result:
     rows = []
-    cells_a, cells_b = _planned(a), _planned(b)
+    options_a, options_b = _options(a), _options(b)
+    cells_a, cells_b = _planned(a, options_a, options_b), _planned(b, options_b, options_a)
     for key, (work, combo) in cells_a.items():
         if key in cells_b:
-            rows.append(_row(a, b, work, cells_b[key][0], combo))
+            rows.append(_row(a, b, work, cells_b[key][0], combo, cells_b[key][1]))
     for row, adjusted in zip(rows, stats.holm([row.speed_ratio.p if row.speed_ratio else None for row in rows])):
         row.p_holm = adjusted
         row.verdict = stats.verdict(row.speed_ratio, "higher", adjusted, "speed", a.rope_pct, a.alpha)
@@ -66,31 +70,65 @@ def compare(a: Study, b: Study) -> Result:
         elif row.failed_a or row.failed_b:
             parts = [f"{failed} of {failed + n} failed in {side}" for side, failed, n in (("A", row.failed_a, row.n_a), ("B", row.failed_b, row.n_b)) if failed]
             row.verdict = "unreliable: " + ", ".join(parts)
-    return Result(rows, _overall(a, b, rows), differences(a, b, rows),
-                  [_cell_words(key) for key in sorted(cells_a) if key not in cells_b],
-                  [_cell_words(key) for key in sorted(cells_b) if key not in cells_a])
+    return Result(rows, _overall(a, b, rows), differences(a, b, options_a, options_b),
+                  [_cell_words(a, *cell) for key, cell in cells_a.items() if key not in cells_b],
+                  [_cell_words(b, *cell) for key, cell in cells_b.items() if key not in cells_a])
 
 
-def _planned(study: Study) -> dict[tuple, tuple[str, tuple[str, ...]]]:
+Options = dict[tuple[str, str], dict[str, set[str]]]  # (kind, whose) -> option -> the values that a run's cells have for it
+
+
+def _owners(work: identity.Work, run: load.Run, combo: tuple[str, ...]) -> list[tuple[tuple[str, str], dict[str, str]]]:
+    """Everything with options that a cell consists of: (what it is, option -> effective value)."""
+    gears = [((gear, level.partition(":")[0]), run.options[gear, level]) for gear, level in zip(GEARS, combo)]
+    return [(("workload", work.workload), dict(work.params)), *gears, (("runtime", ""), dict(work.runtime))]
+
+
+def _cells(study: Study) -> list[tuple[str, tuple[str, ...]]]:
+    return [(work, combo) for work in study.run.works for combo in study.run.combos if study.planned(work, combo)]
+
+
+def _options(study: Study) -> Options:
+    found: Options = {}
+    for work, combo in _cells(study):
+        for owner, options in _owners(study.run.identities[work], study.run, combo):
+            for name, value in options.items():
+                found.setdefault(owner, {}).setdefault(name, set()).add(value)
+    return found
+
+
+def _planned(study: Study, own: Options, other: Options) -> dict[tuple, tuple[str, tuple[str, ...]]]:
     """What is asked in full -> (this run's name for the work item, combination), in the order of the tables."""
-    return {study.run.identities[work] + combo: (work, combo)
-            for work in study.run.works for combo in study.run.combos if study.planned(work, combo)}
+    if len({work.build for work in study.run.identities.values()}) > 1:
+        raise BadInput(f"{study.run.path}: its records are of several builds, so it cannot stand for one side of a comparison")
+    found: dict[tuple, tuple[str, tuple[str, ...]]] = {}
+    for work, combo in _cells(study):
+        item = study.run.identities[work]
+        key: list = [item.workload, item.procs]
+        for owner, options in _owners(item, study.run, combo):
+            counts = [(name, value) for name, value in sorted(options.items()) if name in other.get(owner, options) or len(own[owner][name]) > 1]
+            key += [owner, tuple(counts)]
+        if tuple(key) in found:
+            raise BadInput(f"{study.run.path}: {' on '.join((work, '/'.join(combo)))} and {' on '.join((found[tuple(key)][0], '/'.join(found[tuple(key)][1])))} are one cell")
+        found[tuple(key)] = (work, combo)
+    return found
 
 
-def _cell_words(key: tuple) -> str:
-    workload, params, procs, runtime = key[:4]
-    return f"{workload} ({params or 'default parameters'}), procs {procs}{f', runtime {runtime}' if runtime else ''}: {', '.join(key[4:])}"
+def _cell_words(study: Study, work: str, combo: tuple[str, ...]) -> str:
+    item = study.run.identities[work]
+    params = ", ".join(f"{name}={value}" for name, value in item.params)
+    return f"{item.workload} ({params or 'no parameters'}), procs {item.procs}: {', '.join(combo)}"
 
 
-def _row(a: Study, b: Study, work: str, work_b: str, combo: tuple[str, ...]) -> Row:
-    va, vb = list(a.values(work, combo).values()), list(b.values(work_b, combo).values())
+def _row(a: Study, b: Study, work: str, work_b: str, combo: tuple[str, ...], combo_b: tuple[str, ...]) -> Row:
+    va, vb = list(a.values(work, combo).values()), list(b.values(work_b, combo_b).values())
     same = a.run.metrics[work] == b.run.metrics[work_b]
     ratio = stats.welch_ratio(vb, va, a.alpha) if same else None
     if ratio is not None and a.sign(work) < 0:
         ratio = ratio.inverted()
     ca, cb = stats.centre(va, a.alpha), stats.centre(vb, a.alpha)
     return Row(work, work_b, combo, a.run.metrics[work].name, len(va), len(vb), sum(not cell.ok for cell in a.cells(work, combo)),
-               sum(not cell.ok for cell in b.cells(work_b, combo)), ca.median if ca else None, cb.median if cb else None, ratio,
+               sum(not cell.ok for cell in b.cells(work_b, combo_b)), ca.median if ca else None, cb.median if cb else None, ratio,
                stats.mann_whitney(vb, va, a.alpha), stats.cliffs_delta(vb, va), None, "inconclusive")
 
 
@@ -104,7 +142,7 @@ def _sound(row: Row) -> bool:
     return row.speed_ratio is not None and not row.failed_a and not row.failed_b
 
 
-def differences(study_a: Study, study_b: Study, rows: list[Row]) -> list[str]:
+def differences(study_a: Study, study_b: Study, options_a: Options, options_b: Options) -> list[str]:
     """What else changed: the hidden dimensions of the comparison."""
     a, b = study_a.run, study_b.run
     found = []
@@ -124,27 +162,20 @@ def differences(study_a: Study, study_b: Study, rows: list[Row]) -> list[str]:
         other = workloads_b.get(entry["name"])
         if other is not None and entry.get("headline") != other.get("headline"):
             found.append(f"headline of {entry['name']}: {entry.get('headline')} -> {other.get('headline')}")
-    for field, index in (("parameters", 1), ("procs", 2), ("runtime options", 3)):
-        for workload in sorted({key[0] for key in a.identities.values()} & {key[0] for key in b.identities.values()}):
-            left, right = ({key[index] or "default" for key in run.identities.values() if key[0] == workload} for run in (a, b))
+    for workload in sorted({work.workload for work in a.identities.values()} & {work.workload for work in b.identities.values()}):
+        left, right = ({work.procs for work in run.identities.values() if work.workload == workload} for run in (a, b))
+        if left != right:
+            found.append(f"procs of {workload}: {_values(left)} -> {_values(right)}")
+    for owner in [owner for owner in options_a if owner in options_b]:
+        for name in dict.fromkeys([*options_a[owner], *options_b[owner]]):
+            left, right = (options[owner].get(name, {"not there"}) for options in (options_a, options_b))
             if left != right:
-                found.append(f"{field} of {workload}: {' | '.join(sorted(left))} -> {' | '.join(sorted(right))}")
-    return found + effective_differences(study_a, study_b, rows)
+                found.append(f"{' '.join(owner).strip()} {'parameter' if owner[0] == 'workload' else 'option'} {name}: {_values(left)} -> {_values(right)}")
+    return found
 
 
-def effective_differences(a: Study, b: Study, rows: list[Row]) -> list[str]:
-    """Options whose value differs although the cells ask for the same: a default that changed between the two builds."""
-    found: dict[str, int] = {}
-    for row in rows:
-        left, right = (next((cell.record.get("effective") or {} for cell in study.cells(work, row.combo) if cell.ok), {})
-                       for study, work in ((a, row.work), (b, row.work_b)))
-        for owner in sorted(set(left) & set(right)):
-            for name in sorted(set(left[owner]) | set(right[owner])):
-                one, other = left[owner].get(name, "not there"), right[owner].get(name, "not there")
-                if one != other:
-                    key = f"{row.work if owner == 'params' else owner} option {name}: {one} -> {other}"
-                    found[key] = found.get(key, 0) + 1
-    return [f"{key} (in {count} of {len(rows)} matched cells)" for key, count in found.items()]
+def _values(values: set) -> str:
+    return " | ".join(map(str, sorted(values)))
 
 
 def text(a: Study, b: Study) -> str:
@@ -153,7 +184,7 @@ def text(a: Study, b: Study) -> str:
     for item in result.differences:
         lines += textwrap.wrap(f"differs: {item}", WIDTH, subsequent_indent="  ")
     if not result.rows:
-        lines += ["", "the two runs have no cell in common: workload, parameters, procs, runtime options and the four gears must be equal"]
+        lines += ["", "the two runs have no cell in common: workload, parameters, procs, runtime options and the four gears with their options must be equal"]
     name_width = min(40, max([len("combination")] + [len(a.run.short(row.combo)) for row in result.rows]))
     previous = None
     for row in result.rows:

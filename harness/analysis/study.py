@@ -113,10 +113,9 @@ class Study:
 
     @functools.cached_property
     def _planned(self) -> dict[tuple[str, tuple[str, ...]], int]:
-        names = load.work_names(self.run.plan)
         counts: dict[tuple[str, tuple[str, ...]], int] = {}
         for line in self.run.plan:
-            key = (names[line["seq"]], tuple(line["combo"][gear] for gear in GEARS))
+            key = (self.run.work_of[line["seq"]], tuple(line["combo"][gear] for gear in GEARS))
             counts[key] = counts.get(key, 0) + 1
         return counts
 
