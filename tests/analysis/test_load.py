@@ -4,6 +4,8 @@ import io
 import json
 import os
 import random
+import subprocess
+import sys
 import tempfile
 import unittest
 
@@ -221,6 +223,16 @@ class CommandLine(WithRun):
         self.assertIn("differs: seed: 1 -> 8", out)
         self.assertIn("faster", out)
         self.assertNotIn("slower", out)
+
+    def test_ctrl_c_after_the_work_does_not_undo_it(self):
+        """It comes while the interpreter takes itself down: Python has given SIGINT back to the kernel by then."""
+        program = ("import os, runpy, signal, sys\n"
+                   "class Late:\n  def __del__(self, kill=os.kill, own=os.getpid(), number=signal.SIGINT): kill(own, number)\n"
+                   f"late = Late()\nsys.argv = ['analysis', 'table', {self.run_dir!r}]\nrunpy.run_module('analysis', run_name='__main__')\n")
+        harness = os.path.join(os.path.dirname(__file__), "..", "..", "harness")
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": harness})
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertIn("ping_pong", done.stdout)
 
     def test_numbers_that_json_cannot_hold_become_null(self):
         import numpy as np
