@@ -212,5 +212,15 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
 
 
+def run_as_program() -> int:
+    code = main()
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    interrupts.work_is_done()
+    return code
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_as_program())

@@ -280,4 +280,6 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    status = main(sys.argv[1:])
+    interrupts.work_is_done()
+    sys.exit(status)

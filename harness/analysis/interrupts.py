@@ -26,3 +26,12 @@ def end_quietly(said: str, caller: str = "analysis") -> None:
 
     signal.signal(signal.SIGINT, end)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # the front door may hold it back until this line
+
+
+def work_is_done() -> None:
+    """To be called last, all output written: from here on SIGINT changes nothing.
+
+    While the interpreter takes itself down it gives the signal back to the kernel, which would end the process without a word
+    and call work that is done interrupted.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
