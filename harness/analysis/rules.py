@@ -70,7 +70,7 @@ RECORD: dict[str, Rule] = {
     "schema": COUNT, **CELL, "run": NAME, "host": TEXT, "attempt": POSITIVE, "status": TEXT, "exit": optional((is_integer, "a whole number")),
     "signal": optional(NAME), "reason": optional(NAME), "t_start": TIME, "wall_ns": COUNT, "rusage": OBJECT, "noise": OBJECT, "effective": OBJECT,
     "metrics": LIST, "hists": LIST, "counters": OBJECT, "checks": LIST}
-RECORD_MAY: dict[str, Rule] = {"guard": TEXT}
+RECORD_MAY: dict[str, Rule] = {"guard": TEXT, "stderr": TEXT}
 MANIFEST: dict[str, Rule] = {
     "schema": COUNT, "experiment": NAME, "run_id": NAME, "seed": COUNT, "started": TIME, "blocks": POSITIVE, "cells_planned": POSITIVE, "machine": OBJECT,
     "build": OBJECT, "baseline": COMBO, "factors": OBJECT, "procs": LIST, "overrides": OBJECT, "limits": OBJECT, "illegal": LIST, "workloads": LIST,
