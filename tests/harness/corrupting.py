@@ -7,6 +7,7 @@ the manifest's where the line is null. Bytes are written as characters up to U+0
   set FILE LINE PATH VALUE        delete FILE LINE PATH          rename FILE LINE PATH NAME     raw FILE LINE PATH TEXT (as JSON)
   again FILE LINE PATH (the list's first element once more)      metric FILE LINE NAME FIELD VALUE     drop_metric FILE LINE NAME
   drop FILE LINE    double FILE LINE    double_at_end FILE LINE  swap FILE LINE LINE   join FILE LINE (with the next)
+  deep FILE LINE DEPTH (params becomes lists in lists)
   line FILE LINE TEXT    cut_line FILE LINE BYTES    replace FILE LINE OLD NEW
   cut FILE BYTES    append FILE TEXT    write FILE TEXT    crlf FILE    remove FILE    other FILE (the one of another run)
 
@@ -96,6 +97,10 @@ def _lines(name, data, run, line, *rest):
         lines[at] = lines[at][:-rest[0]]
     elif name == "replace":
         lines[at] = lines[at].replace(rest[0].encode(), rest[1].encode(), 1)
+    elif name == "deep":
+        value = json.loads(lines[at])
+        _value("set", value, run, ["params"], "@raw@")
+        lines[at] = json.dumps(value).replace('"@raw@"', "[" * rest[0] + "]" * rest[0]).encode()
     elif name == "raw":
         value = json.loads(lines[at])
         _value("set", value, run, rest[0], "@raw@")
