@@ -30,7 +30,10 @@ def nearest(name: str, known: list[str]) -> str:
 
 def show(value: Any) -> str:
     """A value as its file has it, on one line and cut to a length that a sentence bears."""
-    text = json.dumps(value, ensure_ascii=False).replace("\u2028", " ").replace("\u2029", " ")
+    try:
+        text = json.dumps(value, ensure_ascii=False).replace("\u2028", " ").replace("\u2029", " ")
+    except RecursionError:
+        return "a value nested too deeply"
     return text if len(text) <= SHOWN else text[:SHOWN - 1] + "…"
 
 
@@ -82,10 +85,15 @@ def parse(text: str, path: str, line: int | None) -> Any:
     """One JSON value. `line` is the number of a line in a file of lines, None for a file that is one value."""
     where = f"{path}:{line}" if line else path
     try:
-        return json.loads(text, parse_constant=_refuse_constant, parse_float=_finite, parse_int=_bounded, object_pairs_hook=_object)
+        value = json.loads(text, parse_constant=_refuse_constant, parse_float=_finite, parse_int=_bounded, object_pairs_hook=_object)
+        if "\\u" in text:  # JSON can spell what no text can hold and no file can be written with
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+        return value
     except json.JSONDecodeError as error:
         place = where if line else f"{path}:{error.lineno}"
         raise BadInput(f"{place}: invalid JSON: {error.msg} (column {error.colno})") from None
+    except UnicodeEncodeError:
+        raise BadInput(f"{where}: a text holds half of a character, a \\ud800 to \\udfff without its other half") from None
     except ValueError as error:
         raise BadInput(f"{where}: {error}") from None
     except RecursionError:
