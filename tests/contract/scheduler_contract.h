@@ -84,8 +84,8 @@ inline void drain(ParkingWorld& world, Random& random) {
   }
 }
 
-// One thread plays Ms, a poller and foreign threads in an order that the seed decides, and whenever the policy parks a
-// P or asks for a wake, before and after it takes effect, others may act in between. What it demands:
+// One thread plays Ms, a poller and foreign threads in an order that the seed decides, and whenever the policy calls the
+// World (it parks a P, takes it back, asks for a wake, looks at a count), others may act in between. What it demands:
 //
 //   - no goroutine is lost or returned twice (ParkingWorld looks at each call);
 //   - when everybody who was woken has looked, and all others are busy for ever, a P that sleeps means that nothing is
@@ -141,7 +141,7 @@ class Interleaver {
           }
         break;
       default:  // an M comes back from the poller: it takes an idle P for what it brings
-        if (const PId p = world_.take_idle(); p != kNoP) {
+        if (const PId p = world_.take_idle(random_.below(4)); p != kNoP) {
           submit(p, Why::kInjected, 1 + random_.below(2));
           look(p);
         }

@@ -36,7 +36,9 @@ void serve(ParkingWorld& world, TestM& m, Run&& run) {
 }
 
 // Every M makes goroutines of its own in a random mix of ways, and runs what it picks: some end, some yield, some are
-// preempted, some ready another. Outsiders inject. Over when each has ended, each queued and picked equally often.
+// preempted, some ready another. Outsiders inject; now and then one of them is an M that comes back from the poller: it
+// takes an idle P, perhaps one that is just being parked, and serves its event before it looks for anything else. Over
+// when each has ended, each queued and picked equally often.
 inline void mixed_storm(const OptionEnd& end, PId procs, std::size_t outsiders, std::size_t goroutines,
                         std::uint64_t seed) {
   ParkingWorld world(end, procs, seed);
@@ -86,10 +88,17 @@ inline void mixed_storm(const OptionEnd& end, PId procs, std::size_t outsiders, 
           std::vector<TestG*> list;
           for (std::size_t n = random.below(20) == 0 ? random.below(40) : 1; n > 0 && made < each; --n)
             list.push_back(&mine[made++]);
+          m.p = random.below(4) == 0 ? world.take_idle(random.below(4)) : kNoP;
           if (list.size() == 1)
-            world.put(*list[0], kNoP, Why::kInjected);
+            world.put(*list[0], m.p, Why::kInjected);
           else
-            world.put_all(list, kNoP, Why::kInjected);
+            world.put_all(list, m.p, Why::kInjected);
+          while (m.p != kNoP && !world.is_over()) {  // until that P is given up again
+            TestG* g = world.pick_local(m.p);
+            if (g == nullptr) g = world.pick_next(m.p);
+            if (g != nullptr && ended.fetch_add(1, std::memory_order_acq_rel) + 1 == makers * each) world.end();
+          }
+          if (world.is_over()) return;
           if (random.below(8) == 0) {  // sysmon's part: any thread, at any time
             (void)world.scheduler().has_runnable();
             world.scheduler().on_tick(static_cast<std::int64_t>(made));

@@ -2,9 +2,10 @@
 // here is the policy's.
 //
 // It is driven in two ways. One thread: the test acts for every P in turn, and a P that a wake has chosen waits in a
-// list until the test lets "its M" begin; at every parking call, before and after it takes effect, a hook may let
-// others act, so that each interleaving at these borders can be had on purpose. Many threads: Ms that own a P, sleep on
-// a futex and are woken, as in runtime/machines.cc.
+// list until the test lets "its M" begin; at every call that the policy makes to the World (parking calls before and
+// after they take effect, looks at counts before them), a hook may let others act, so that each interleaving at these
+// borders can be had on purpose. Many threads: Ms that own a P, sleep on a futex and are woken, as in
+// runtime/machines.cc.
 //
 // Every goroutine goes through put() and through pick_local() or pick_next() below, which hold the policy to the letter
 // of interfaces/scheduler.h at each call. A broken promise dies with a message: with threads asleep there is nothing to
@@ -56,7 +57,7 @@ struct TestM {
 
 class ParkingWorld final : public World {
  public:
-  enum class At { kBeforePark, kAfterPark, kBeforeCancel, kBeforeWake, kAfterWake };
+  enum class At { kBeforePark, kAfterPark, kBeforeCancel, kBeforeWake, kAfterWake, kBeforeCount, kBeforeIdleCount };
 
   ParkingWorld(const OptionEnd& end, PId procs, std::uint64_t seed) : procs_(procs) {
     settings_.seed = seed;
@@ -78,7 +79,7 @@ class ParkingWorld final : public World {
   void put(TestG& g, PId p, Why why) {
     ready(g);
     in_call(p, true);
-    scheduler_->enqueue(&g, p, why);
+    in_policy([&] { scheduler_->enqueue(&g, p, why); });
     in_call(p, false);
   }
   void put_all(const std::vector<TestG*>& gs, PId p, Why why) {
@@ -88,15 +89,16 @@ class ParkingWorld final : public World {
       list.push_back(g);
     }
     in_call(p, true);
-    scheduler_->enqueue_all(list, p, why);
+    in_policy([&] { scheduler_->enqueue_all(list, p, why); });
     in_call(p, false);
     GEARBOX_REQUIRE(list.empty(), "enqueue_all left {} goroutines in the list", list.size());
   }
   TestG* pick_local(PId p, bool* inherits = nullptr) {
     const std::uint64_t before = parking_calls_;
     bool inherit_slice = false;
+    G* g = nullptr;
     in_call(p, true);
-    G* g = scheduler_->pick_local(p, inherit_slice);
+    in_policy([&] { g = scheduler_->pick_local(p, inherit_slice); });
     in_call(p, false);
     GEARBOX_REQUIRE(parking_calls_ == before, "pick_local parked or woke a P");
     if (inherits != nullptr) *inherits = inherit_slice;
@@ -106,7 +108,8 @@ class ParkingWorld final : public World {
     bool inherit_slice = false;
     in_call(p, true);
     mine_ = p;
-    G* g = scheduler_->pick_next(p, inherit_slice);
+    G* g = nullptr;
+    in_policy([&] { g = scheduler_->pick_next(p, inherit_slice); });
     const bool still_mine = mine_ == p;
     GEARBOX_REQUIRE(g == nullptr || still_mine, "pick_next returned a goroutine for P {}, which was given up", p);
     GEARBOX_REQUIRE(g != nullptr || !still_mine, "pick_next returned nothing and kept P {}", p);
@@ -135,14 +138,18 @@ class ParkingWorld final : public World {
     chosen_.erase(chosen_.begin());
     own(p);
     in_call(p, true);
-    scheduler_->on_woken(p);
+    in_policy([&] { scheduler_->on_woken(p); });
     in_call(p, false);
     return p;
   }
   // An M takes an idle P for an event of the poller or for a timer: it does not search, so on_woken() is not called.
-  PId take_idle() {
+  // `nth`: which, counted round the idle list from its end.
+  PId take_idle(std::size_t nth = 0) {
     Guard<SpinLock> hold(lock_);
-    return pop_idle(State::kOwned);
+    if (!idle_.empty()) std::swap(idle_[idle_.size() - 1 - nth % idle_.size()], idle_.back());
+    const PId p = pop_idle(State::kOwned);
+    if (p != kNoP && self_ != nullptr) self_->p = p;
+    return p;
   }
   // GOMAXPROCS := procs, as runtime/world.cc does it: world stopped, every P of the new number owned afterwards.
   void change_procs(PId procs) {
@@ -224,7 +231,7 @@ class ParkingWorld final : public World {
     if (p == kNoP) return false;
     own(p);
     m.p = p;
-    scheduler_->on_woken(p);
+    in_policy([&] { scheduler_->on_woken(p); });
     return true;
   }
   // Waits until counter reaches target, with its P, if it has one, held and busy: others have to do the work.
@@ -252,9 +259,15 @@ class ParkingWorld final : public World {
 
   // ---- World
   const WorldConfig& config() const override { return settings_; }
-  PId p_count() const override { return procs_; }
+  PId p_count() const override {
+    look_at_counts(At::kBeforeCount);
+    return procs_;
+  }
   P& p(PId id) override { return *ps_[id].p; }
-  PId idle_p_count() const override { return idle_count_.load(std::memory_order_relaxed); }
+  PId idle_p_count() const override {
+    look_at_counts(At::kBeforeIdleCount);
+    return idle_count_.load(std::memory_order_relaxed);
+  }
   bool has_runnable() const override { return false; }
   void prepare_to_park(PId id) override {
     step(At::kBeforePark);
@@ -337,10 +350,30 @@ class ParkingWorld final : public World {
       if (self_->random.below(64) == 0) os::yield_thread();
       return;
     }
+    call_hook(at);
+  }
+  // Only the policy's own looks are windows: the test and its hooks ask for counts, too.
+  void look_at_counts(At at) const {
+    if (!inside_policy_) return;
+    if (self_ == nullptr) return call_hook(at);
+    if (self_->random.below(16) == 0)
+      for (std::uint32_t n = self_->random.below(200); n > 0; --n) cpu_relax();
+  }
+  void call_hook(At at) const {
     if (!hook) return;
-    const PId mine = mine_;
+    const PId mine = std::exchange(mine_, kNoP);
+    const bool inside = std::exchange(inside_policy_, false);
+    const std::uint64_t calls = parking_calls_;  // others' are not this policy call's
     hook(at);
     mine_ = mine;
+    inside_policy_ = inside;
+    parking_calls_ = calls;
+  }
+  template <class F>
+  static void in_policy(F&& f) {
+    const bool outer = std::exchange(inside_policy_, true);
+    f();
+    inside_policy_ = outer;
   }
   void in_call(PId p, bool on) {
     if (self_ == nullptr && p != kNoP) ps_[p].in_call = on;
@@ -433,6 +466,7 @@ class ParkingWorld final : public World {
 
   static inline thread_local TestM* self_ = nullptr;
   static inline thread_local PId mine_ = kNoP;  // the P whose pick_next this thread is in, while it owns it
+  static inline thread_local bool inside_policy_ = false;
   static inline thread_local std::uint64_t parking_calls_ = 0;
 
   WorldConfig settings_;
