@@ -31,8 +31,7 @@ std::vector<Pairing> all_pairings() {
 
 class CollectorContract : public ::testing::TestWithParam<Pairing> {
  protected:
-  std::unique_ptr<MockWorld> world(std::size_t heap_mib = 64, WorldConfig config = {}) {
-    MockConfig mock;
+  std::unique_ptr<MockWorld> world(std::size_t heap_mib = 64, WorldConfig config = {}, MockConfig mock = {}) {
     mock.heap_mib = heap_mib;
     mock.world = config;
     mock.allocator = GetParam().allocator;
@@ -46,6 +45,11 @@ class CollectorContract : public ::testing::TestWithParam<Pairing> {
   static bool frees() {
     for (const CollectorEntry& entry : all_collectors())
       if (entry.name == GetParam().collector.gear) return entry.traits.frees;
+    return false;
+  }
+  static bool marks_concurrently() {
+    for (const CollectorEntry& entry : all_collectors())
+      if (entry.name == GetParam().collector.gear) return entry.traits.concurrent_mark;
     return false;
   }
 };
@@ -130,6 +134,130 @@ TEST_P(CollectorContract, FinalizersAreQueuedOnceAndWhatTheySeeLives) {
     EXPECT_EQ(w->finalized(), 1u);
     EXPECT_EQ(w->all_objects().size(), 1u);
   });
+}
+
+// A concurrent mark promises pauses of O(Ps): no finalizer is looked at in one, neither while its object lives nor when
+// it dies.
+TEST_P(CollectorContract, PausesOfAConcurrentMarkLookAtNoFinalizer) {
+  if (!marks_concurrently()) GTEST_SKIP() << "marks in a pause";
+  auto w = world();
+  constexpr std::size_t kObjects = 400;
+  w->run([&] {
+    for (std::size_t i = 0; i < kObjects; ++i) {
+      keep(i, make_pair_node(*w, i));
+      w->set_finalizer(kept(i));
+    }
+    w->collector().collect(GcReason::kExplicit);
+    EXPECT_EQ(w->finalized(), 0u);
+    for (std::size_t i = 0; i < kObjects; i += 2) keep(i, nullptr);
+    w->collector().collect(GcReason::kExplicit);
+    EXPECT_EQ(w->finalized(), kObjects / 2);
+    EXPECT_EQ(w->finalizers_visited_in_pauses(), 0u);
+    for (std::size_t i = 1; i < kObjects; i += 2) ASSERT_TRUE(sane(static_cast<Pair*>(kept(i)), i));
+  });
+}
+
+// What collect() has done is counted when it returns, also when the one who ended the cycle is slow to come back from its
+// pause: a program that reads the statistics behind gc() finds that cycle and its pauses there.
+TEST_P(CollectorContract, StatsShowACycleWhenCollectReturns) {
+  if (!frees()) GTEST_SKIP() << "never frees";
+  MockConfig slow;
+  slow.slow_restart_ns = 3'000'000;
+  auto w = world(64, {}, slow);
+  std::atomic<bool> done{false};
+  std::vector<std::function<void()>> bodies;
+  bodies.push_back([&] {
+    for (int round = 0; round < 12; ++round) {
+      keep(0, make_pair_node(*w, 1));
+      const CollectorStats before = w->collector().stats();
+      w->collector().collect(GcReason::kExplicit);
+      const CollectorStats after = w->collector().stats();
+      EXPECT_GT(after.cycles, before.cycles);
+      EXPECT_GT(after.pause_ns.count(), before.pause_ns.count());
+      // Nobody else asks for a cycle, so nothing comes on top later.
+      w->sleep_ns(10'000'000);
+      const CollectorStats later = w->collector().stats();
+      ASSERT_EQ(after.cycles, later.cycles) << "round " << round;
+      ASSERT_EQ(after.pause_ns.count(), later.pause_ns.count()) << "round " << round;
+      ASSERT_EQ(after.marked_bytes, later.marked_bytes) << "round " << round;
+      ASSERT_EQ(after.mark_ns, later.mark_ns) << "round " << round;
+    }
+    done = true;
+  });
+  for (std::uint64_t t = 0; t < 2; ++t)  // they give a concurrent collector helpers, one of which may end the mark
+    bodies.push_back([&] {
+      while (!done.load()) w->sleep_ns(200'000);
+    });
+  w->run(bodies);
+}
+
+// An allocator that is told the end of the sweep while somebody is inside sweep() dies. It counts nothing of its own for
+// that end: the collector waits (interfaces/allocator.h, finish_sweep).
+class SweepWatch final : public Allocator {
+ public:
+  explicit SweepWatch(std::unique_ptr<Allocator> member) : member_(std::move(member)) {}
+  Result<bool> reserve(Heap& heap) override { return member_->reserve(heap); }
+  Status start(Heap& heap) override { return member_->start(heap); }
+  void p_added(P& p) override { member_->p_added(p); }
+  void p_removed(P& p) override { member_->p_removed(p); }
+  void* refill(P& p, std::uint32_t window, const TypeDesc* type, std::size_t bytes) override {
+    return member_->refill(p, window, type, bytes);
+  }
+  void* allocate_large(P& p, const TypeDesc* type, std::size_t bytes) override {
+    return member_->allocate_large(p, type, bytes);
+  }
+  void begin_mark() override { member_->begin_mark(); }
+  void begin_sweep() override {
+    GEARBOX_REQUIRE(ends_ == begins_, "a sweep begins, and the last one was not finished");
+    ++begins_;
+    member_->begin_sweep();
+  }
+  bool sweep(P& p, std::size_t units) override {
+    inside_.fetch_add(1);
+    const bool more = member_->sweep(p, units);
+    if (turn_.fetch_add(1) % 3 == 0)  // the tail of a piece, while others find that nothing is left
+      std::this_thread::sleep_for(std::chrono::microseconds(300));
+    GEARBOX_REQUIRE(!ending_.load(), "the sweep was finished under somebody inside sweep()");
+    inside_.fetch_sub(1);
+    return more;
+  }
+  bool sweep_done() const override { return member_->sweep_done(); }
+  void finish_sweep() override {
+    ending_ = true;
+    GEARBOX_REQUIRE(inside_.load() == 0, "the sweep is finished, and {} are inside sweep()", inside_.load());
+    member_->finish_sweep();
+    ++ends_;
+    GEARBOX_REQUIRE(ends_ == begins_, "a sweep was finished {} times", ends_.load());
+    ending_ = false;
+  }
+  void enumerate(void (*visit)(void*, const Object&), void* context) override { member_->enumerate(visit, context); }
+  bool release_free_memory(std::uint64_t keep_bytes) override { return member_->release_free_memory(keep_bytes); }
+  AllocatorStats stats() const override { return member_->stats(); }
+  void check() const override { member_->check(); }
+
+ private:
+  const std::unique_ptr<Allocator> member_;
+  std::atomic<std::uint64_t> inside_{0}, turn_{0}, begins_{0}, ends_{0};
+  std::atomic<bool> ending_{false};
+};
+
+TEST_P(CollectorContract, TheSweepIsFinishedOnceAndWithNobodyInsideIt) {
+  if (!frees()) GTEST_SKIP() << "never frees";
+  MockConfig watched;
+  watched.around_allocator = [](std::unique_ptr<Allocator> member) {
+    return std::make_unique<SweepWatch>(std::move(member));
+  };
+  auto w = world(64, {.seed = 1, .stress_alloc = 30, .checkmark = false}, watched);
+  std::vector<std::function<void()>> bodies;
+  for (std::uint64_t t = 0; t < 3; ++t)
+    bodies.push_back([&, t] {
+      for (std::uint64_t i = 0; i < 15; ++i) {
+        for (std::uint64_t n = 0; n < 400; ++n) keep(n % 50, make_pair_node(*w, n));
+        for (int n = 0; n < 3; ++n) ASSERT_NE(w->allocate(&kBytesDesc, 300'000), nullptr);
+        if (i % 3 == t) w->collector().collect(GcReason::kExplicit);
+      }
+    });
+  w->run(bodies);
 }
 
 TEST_P(CollectorContract, SeveralCallersAtOnce) {

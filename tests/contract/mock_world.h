@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <array>
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstring>
 #include <functional>
@@ -52,6 +53,9 @@ struct MockConfig {
   std::uint32_t write_buffer_limit = WriteBuffer::kCapacity;
   std::string allocator = "size_class", collector = "stw";
   std::function<void(OptionSet&)> allocator_options, collector_options;
+  // Puts a test's own allocator around the member.
+  std::function<std::unique_ptr<Allocator>(std::unique_ptr<Allocator>)> around_allocator;
+  std::int64_t slow_restart_ns = 0;  // whoever starts the world is this long on its way back, while others run
 };
 
 class MockWorld final : public World {
@@ -73,6 +77,7 @@ class MockWorld final : public World {
       auto made = entry.make(*this, *options);
       if (!made) return made.error();
       allocator_ = std::move(made).value();
+      if (settings_.around_allocator) allocator_ = settings_.around_allocator(std::move(allocator_));
     }
     for (CollectorEntry& entry : all_collectors()) {
       if (entry.name != settings_.collector) continue;
@@ -147,6 +152,11 @@ class MockWorld final : public World {
   void set_finalizer(void* payload) {
     std::lock_guard hold(finalizer_lock_);
     finalizers_.push_back(payload);
+  }
+  // Payloads looked at by a collector while the world was stopped, whole run.
+  std::size_t finalizers_visited_in_pauses() {
+    std::lock_guard hold(finalizer_lock_);
+    return visited_in_pauses_;
   }
   std::size_t finalized() {
     std::lock_guard hold(finalizer_lock_);
@@ -227,14 +237,22 @@ class MockWorld final : public World {
         if (other.get() != &g && other->running) return false;
       return true;
     });
+    is_stopped_.store(true, std::memory_order_relaxed);
     return os::monotonic_ns() - began;
   }
   std::int64_t start_the_world() override {
-    std::lock_guard hold(lock_);
-    for (auto& g : gs_) g->p.attention.store(0, std::memory_order_relaxed);
-    stop_requested_ = false;
-    cv_.notify_all();
-    return os::monotonic_ns();
+    std::int64_t started = 0;
+    {
+      std::lock_guard hold(lock_);
+      for (auto& g : gs_) g->p.attention.store(0, std::memory_order_relaxed);
+      stop_requested_ = false;
+      is_stopped_.store(false, std::memory_order_relaxed);
+      started = os::monotonic_ns();
+      cv_.notify_all();
+    }
+    if (settings_.slow_restart_ns != 0)
+      std::this_thread::sleep_for(std::chrono::nanoseconds(settings_.slow_restart_ns));
+    return started;
   }
   std::size_t g_slots() const override { return p_count(); }
   G* g_at(std::size_t slot) override { return gs_[slot].get(); }
@@ -262,10 +280,12 @@ class MockWorld final : public World {
   }
   void visit_finalizer_objects(void (*visit)(void*, void*), void* context) override {
     std::lock_guard hold(finalizer_lock_);
+    count_visits();
     for (void* payload : finalizers_) visit(context, payload);
   }
   void queue_dead_finalizers(bool (*is_dead)(void*, void*), void* context) override {
     std::lock_guard hold(finalizer_lock_);
+    count_visits();
     std::erase_if(finalizers_, [&](void* payload) {
       if (!is_dead(context, payload)) return false;
       queued_.push_back(payload);
@@ -274,6 +294,9 @@ class MockWorld final : public World {
   }
 
  private:
+  void count_visits() {  // finalizer_lock_ held
+    if (is_stopped_.load(std::memory_order_relaxed)) visited_in_pauses_ += finalizers_.size();
+  }
   MockG* add_g(std::function<void()> body) {
     std::lock_guard hold(lock_);
     GEARBOX_REQUIRE(heap_.phase.load() == GcPhase::kIdle, "the mock's Ps come before the first cycle");
@@ -332,12 +355,14 @@ class MockWorld final : public World {
   std::mutex lock_;  // guards who runs
   std::condition_variable cv_;
   bool stop_requested_ = false;
+  std::atomic<bool> is_stopped_{false};
   std::uint32_t scan_epoch_ = 0;  // written while the world is stopped
   std::vector<std::unique_ptr<MockG>> gs_;
   std::atomic<PId> p_count_{0};
   std::array<std::atomic<std::uintptr_t>, kRootSlots> roots_{};
   std::mutex finalizer_lock_;
   std::vector<void*> finalizers_, queued_;
+  std::size_t visited_in_pauses_ = 0;
 };
 
 // One counter for the test process, as the runtime has one for its own: TypeDescs are shared by all worlds.
