@@ -5,6 +5,7 @@
 #include <map>
 #include <set>
 
+#include "base/os/memory.h"
 #include "base/random.h"
 #include "tests/contract/mock_heap.h"
 #include "tests/contract/option_ends.h"
@@ -200,6 +201,39 @@ TEST_P(AllocatorContract, GivesMemoryBackAndZeroesItAgain) {
       while (w->allocator().release_free_memory(0)) {
       }
       w->with_world_stopped([&] { w->allocator().check(); });
+    }
+  });
+}
+
+// Small objects that filled a heap, dropped: most of their pages are not resident any more after some cycles.
+TEST_P(AllocatorContract, PagesOfDroppedSmallObjectsLeaveTheProcess) {
+  if (!can_free() || kSanitized) GTEST_SKIP() << "never frees, or a sanitizer keeps books of its own";
+  constexpr std::size_t kObjects = 100'000, kBytes = 1000;
+  auto w = world(256);
+  w->run([&] {
+    const std::uint64_t before = os::resident_bytes();
+    auto* table = static_cast<Slot*>(w->allocate(&kSlotArrayDesc, kObjects * sizeof(Slot)));
+    keep(0, table);
+    for (std::size_t i = 0; i < kObjects; ++i) {
+      auto* bytes = static_cast<unsigned char*>(w->allocate(&kBytesDesc, kBytes));
+      ASSERT_NE(bytes, nullptr);
+      std::fill(bytes, bytes + kBytes, 0xCC);
+      table[i].store(bytes);
+    }
+    const std::uint64_t full = os::resident_bytes();
+    ASSERT_GT(full, before + kObjects * kBytes * 9 / 10);
+    keep(0, nullptr);
+    for (int i = 0; i < 4; ++i) {
+      w->collector().collect(GcReason::kExplicit);
+      while (w->allocator().release_free_memory(0)) {
+      }
+    }
+    EXPECT_LT(os::resident_bytes(), before + (full - before) / 4);
+    // And they serve again.
+    for (std::size_t i = 0; i < kObjects / 10; ++i) {
+      auto* bytes = static_cast<unsigned char*>(w->allocate(&kBytesDesc, kBytes));
+      ASSERT_NE(bytes, nullptr);
+      ASSERT_EQ(std::count(bytes, bytes + kBytes, 0), static_cast<std::ptrdiff_t>(kBytes));
     }
   });
 }
