@@ -26,6 +26,7 @@ enum class Mutant : std::uint32_t {
   kNoWakeAtEnqueue,      // a G that is made runnable wakes nobody
   kFailedWakeForgets,    // a wake that found no idle P does not look whether somebody relied on it
   kLastSpinnerIsSilent,  // the last searcher that finds something does not wake the next
+  kLostPWakesNobody,     // a P that was taken while it parked is given up without a word to those who relied on its M
   kSpinnerForgetsCount,  // a searcher that parked and took its P back is not counted again
   kStealTwice,           // a thief leaves the last G that it took in its victim's ring
   kOverflowLosesOne,     // a ring that overflows forgets one G

@@ -13,9 +13,12 @@
 //             G3  If anything is queued, an M is spinning, or every P is busy, or a wake is under way (submit
 //                 publishes, then looks at spinning_; a spinner that gives up lowers spinning_, then looks at all
 //                 queues again: one of the two sees the other).
-// Go's rules. Every 61st pick takes from the global queue first, so that it cannot starve. runnext inherits the time
-//             slice, so that a pair that readies each other cannot starve the ring. runnext is stolen only in the last
-//             pass. At most half of the busy Ps spin.
+// Go's rules. Every 61st slice of a P comes from the global queue, if anything is there, so that it cannot starve.
+//             runnext inherits the time slice, so that a pair that readies each other cannot starve the ring; such a pick
+//             begins no slice and brings the global queue no nearer, or a goroutine that computes would come back from
+//             there after 61 hand-overs of the pair, for a whole slice. When a slice is over, runnext goes behind the
+//             ring (Go leaves it): so slices end however many ready each other. runnext is stolen only in the last pass.
+//             At most half of the busy Ps spin. Each has a test in tests/schedulers/go_rules_test.cc.
 // Rejected.   Waking at every submit: see global_queue.cc. Stealing single goroutines: a thief comes back at once.
 // Cost.       runnext: a few plain loads and stores on either side, no fence (run_next.h, option `fences`); ring: a store
 //             to put, a compare-exchange on a line nobody else wants to take. No lock, no shared write.
@@ -73,8 +76,10 @@ struct Options {
             "Slots of a P's ring. A full ring moves half of itself to the global queue.");
     v.field("steal", steal, {"one", "half", "all"}, "How much of a victim's ring a thief takes.");
     v.field("steal_passes", steal_passes, {1, 16}, "Rounds over all Ps before a thief gives up.");
-    v.field("global_tick", global_tick, {0, 100000},
-            "Every n-th pick looks at the global queue first. 0: only when the ring is empty, which can starve it.");
+    v.field(
+        "global_tick", global_tick, {0, 100000},
+        "Every n-th slice of a P is taken from the global queue, if anything is there. 0: only when the ring is empty, "
+        "which can starve it.");
     v.field(
         "spinning_pct", spinning_pct, {0, 100},
         "At most this share of the busy Ps searches for work at a time, in percent; one always may. 0: nobody steals.");
@@ -152,7 +157,7 @@ class Gmp final : public Scheduler {
           spinning_.fetch_add(1, std::memory_order_seq_cst);
         }
         g = search(p);
-        if (g == nullptr) ++q.failed_searches;
+        g != nullptr ? static_cast<void>(begin_slice(q, g)) : static_cast<void>(++q.failed_searches);
       }
       if (g != nullptr) {
         if (q.spinning) stop_spinning(q);
@@ -180,7 +185,7 @@ class Gmp final : public Scheduler {
   void p_added(PId p) override {
     if (queues_[p] == nullptr) {
       queues_[p] = std::make_unique<Queue>(slots_, world_.config().seed * 7919 + p);
-      queues_[p]->next_global = static_cast<std::uint32_t>(options_.global_tick);  // 0: in 2^32 picks
+      queues_[p]->next_global = static_cast<std::uint32_t>(options_.global_tick);  // 0: in 2^32 slices
       queues_[p]->runnext.configure(options_.fences == Fences::kAsymmetric);
     }
     if (queue_count() <= p) queue_count_.store(p + 1, std::memory_order_release);  // partner: queue_count()
@@ -253,22 +258,24 @@ class Gmp final : public Scheduler {
   }
 
   G* take_local(Queue& q, bool& inherit_slice) {
-    G* g = nullptr;
-    const std::uint32_t tick = q.tick.load(std::memory_order_relaxed) + 1;
-    q.tick.store(tick, std::memory_order_relaxed);
-    if (tick == q.next_global) [[unlikely]] {
-      q.next_global = tick + static_cast<std::uint32_t>(options_.global_tick);
-      g = take_global(q, 1);
+    q.picks.store(q.picks.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+    const std::uint32_t slice = q.slices + 1;
+    if (slice == q.next_global) [[unlikely]]
+      if (G* g = take_global(q, 1)) return begin_slice(q, g);
+    if (G* g = q.runnext.take()) {
+      ++q.runnext_hits;
+      inherit_slice = options_.inherit_slice;
+      return inherit_slice ? g : begin_slice(q, g);
     }
-    if (g == nullptr) {
-      g = q.runnext.take();
-      if (g != nullptr) {
-        inherit_slice = options_.inherit_slice;
-        ++q.runnext_hits;
-      }
-    }
-    if (g == nullptr) g = q.pop();
+    G* g = q.pop();
     if (g == nullptr && global_length_.load(std::memory_order_relaxed) != 0) g = take_global(q, 0);
+    return g != nullptr ? begin_slice(q, g) : nullptr;
+  }
+
+  // A turn of the global queue that fell due stays due while only hand-overs follow, and is over with the next slice.
+  G* begin_slice(Queue& q, G* g) const {
+    if (++q.slices == q.next_global) [[unlikely]]
+      q.next_global += static_cast<std::uint32_t>(options_.global_tick);
     return g;
   }
 
@@ -331,13 +338,15 @@ class Gmp final : public Scheduler {
   // One G, and a fair share of the rest into q (max 0), or just one (max 1).
   G* take_global(Queue& q, std::uint64_t max) {
     if (global_length_.load(std::memory_order_relaxed) == 0) return nullptr;
+    const PId procs = world_.p_count();  // no lock is held in a call of the World
     Guard<SpinLock> hold(lock_);
+    const std::uint64_t queued = global_.size();
     G* first = global_.pop_front();
     if (first == nullptr) return nullptr;
     if (max != 1 && !global_.empty()) {
       const std::uint32_t room =
           slots_ - (q.tail.load(std::memory_order_relaxed) - q.head.load(std::memory_order_acquire));
-      const std::uint64_t share = std::min<std::uint64_t>(global_.size() / world_.p_count() + 1, slots_ / 2);
+      const std::uint64_t share = std::min<std::uint64_t>(queued / procs + 1, slots_ / 2);
       for (std::uint64_t left = std::min<std::uint64_t>(share, room + 1); left > 1; --left) {
         G* g = global_.pop_front();
         if (g == nullptr) break;
@@ -419,7 +428,7 @@ class Gmp final : public Scheduler {
     // One that may not search takes what is in the global queue, and leaves the rest to those that search.
     if (!was_spinning && global_length_.load(std::memory_order_seq_cst) == 0 && leave_to_spinner()) return false;
     if (!world_.cancel_park(p)) {
-      wake();  // another M has p, and need not search: whoever left work to this one gets another
+      if (!GEARBOX_MUTANT(kLostPWakesNobody)) wake();  // those who left work to this M, which searched, get another
       return false;
     }
     // A spinner again: work may have been left to it, so when it finds something it must pass on that there is more.

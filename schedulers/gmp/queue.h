@@ -28,9 +28,10 @@ struct alignas(128) Queue {
   RunNext runnext;
   alignas(64) std::atomic<std::uint32_t> tail{0};  // next free; owner writes
   const std::uint32_t size, mask;
-  std::atomic<std::uint32_t> tick{0};  // moves with every pick; owner writes, thieves look whether it does
-  bool spinning = false;               // owner only, as all below
-  std::uint32_t next_global = 0;       // the tick at which the global queue comes first
+  std::atomic<std::uint32_t> picks{0};  // moves with every pick; owner writes, thieves look whether it does
+  bool spinning = false;                // owner only, as all below
+  std::uint32_t slices = 0;             // moves with every pick that begins a slice (Go's schedtick)
+  std::uint32_t next_global = 0;        // the slice that is taken from the global queue first
   Random random;
   std::uint64_t steals = 0, stolen = 0, failed_searches = 0, overflows = 0, runnext_hits = 0;
   const std::unique_ptr<std::atomic<G*>[]> slots;
@@ -64,10 +65,10 @@ struct alignas(128) Queue {
   // running, and not one of a pair that ready each other, which would only lose by being torn apart (Go sleeps that long).
   bool stands_still() const noexcept {
     if (runnext.look() == nullptr) return false;
-    const std::uint32_t before = tick.load(std::memory_order_relaxed);
+    const std::uint32_t before = picks.load(std::memory_order_relaxed);
     for (int i = 0; i < 150; ++i) {
       cpu_relax();
-      if (tick.load(std::memory_order_relaxed) != before) return false;
+      if (picks.load(std::memory_order_relaxed) != before) return false;
     }
     return true;
   }

@@ -180,7 +180,8 @@ TEST_P(SchedulerContract, APThatTurnsBackPassesOnThatThereIsMore) {
   };
   std::uint64_t busy = world.pick_next(0) != nullptr ? 1 : 0;  // with its goroutine, for ever
   for (PId p = world.begin_chosen(); p != kNoP; p = world.begin_chosen()) busy += world.pick_next(p) != nullptr ? 1 : 0;
-  EXPECT_EQ(busy, procs) << "a P sleeps beside work";
+  // Where nobody steals, the first takes its share of both, and keeps it.
+  EXPECT_EQ(busy, keeps(Promise::kOthersTakeAnyLocal) ? procs : 1) << "a P sleeps beside work";
 }
 
 TEST_P(SchedulerContract, NoInterleavingOfParkingAndSubmittingLosesWork) {
@@ -229,11 +230,12 @@ bool is_picked(ParkingWorld& world, const TestG& wanted, int most, const std::fu
     const bool slice_is_over = slice >= kSlice;
     if (slice_is_over) slice = 0;
     step(*g, slice_is_over);
+    if (slice_is_over) world.scheduler().on_slice_over(0);
   }
   return false;
 }
-// Above the longest period that an option can ask for.
-constexpr int kMostPicks = 300'000;
+// Above the longest period that an option can ask for: 100 000 slices.
+constexpr int kMostPicks = 100'000 * (kSlice + 4);
 
 TEST_P(SchedulerContract, YieldedGoroutinesAlternate) {
   for (Why first : {Why::kSpawned, Why::kReadied, Why::kYielded, Why::kPreempted, Why::kInjected}) {
@@ -320,7 +322,7 @@ TEST_P(SchedulerContract, OneThatReadiesItselfStarvesNobody) {
 TEST_P(SchedulerContract, WorkFromOutsideIsPickedThoughThePIsNeverDry) {
   for (bool as_list : {false, true}) {
     ParkingWorld world(GetParam(), 1, 1);
-    Herd herd(100'000);  // more than are ever queued: each slice leaves one behind, preempted
+    Herd herd(150'000);  // more than are ever queued: each slice leaves one behind, preempted
     std::vector<TestG*> free;
     for (std::size_t i = 4; i < herd.size(); ++i) free.push_back(&herd[i]);
     for (std::size_t i = 1; i < 4; ++i) world.put(herd[i], 0, Why::kSpawned);
