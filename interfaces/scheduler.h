@@ -8,11 +8,37 @@
 //     pick_next finds nothing: it called World::prepare_to_park(p), looked once more, and returns null: the M has no P
 //     now and sleeps
 //
-// Idle protocol. Between "found nothing" and "asleep" work may arrive. The policy closes that window:
-// prepare_to_park(p), full fence, look again at everything; if something is there, cancel_park(p) and search again (if
-// cancel_park says false, another M was given p, for whatever reason: return null; a policy whose enqueue() relies on
-// Ps that search must see that another one searches). enqueue() does the mirror image: publish the G, full fence, look
-// whether a P must be woken. One of the two sees the other.
+// Idle protocol. Between "found nothing" and "asleep" work may arrive. The policy closes that window; each side publishes
+// before it looks, with a full fence between, so that one of the two sees the other:
+//
+//     the M that parks p                              whoever makes a G runnable
+//     pick_next(p) finds nothing
+//     prepare_to_park(p): p is idle                   enqueue(): the G is in a queue
+//     full fence                                      full fence
+//     looks at every queue again                      looks whether a P is idle and nobody is on the way to this G
+//       nothing: returns null                           so it is: wake_one_parked_p()
+//       something: cancel_park(p)                         true: an M begins with on_woken(p), then picks
+//         true: p is its own again, it picks on           false: no P was idle any more; others may have left their
+//         false: see below                                       work to this very wake, and are told or looked after
+//
+// cancel_park(p) says false when another M has taken p: one that a wake chose, and will search; or one that came back from
+// the poller or with a timer, took an idle P for what it brings, and runs that. The second kind begins without on_woken(),
+// may be busy for ever, and need not search. All that is left is to return null. But whoever saw the first M searching
+// may have left work to it:
+//
+//     M 1 searches with p                             M 2                        M 3, from the poller
+//     finds nothing; prepare_to_park(p)
+//                                                     queues a G; M 1 still
+//                                                     counts as a searcher:
+//                                                     wakes nobody
+//                                                                                takes p, runs what it brings
+//     looks again: the G; cancel_park(p): false
+//     wakes another P, then returns null
+//
+// So a policy whose enqueue() or parking relies on others that search wakes another before it returns null. A policy that
+// wakes for every G, or in which each M that takes a P looks at every queue, has nothing to do there.
+//
+// A policy holds no lock of its own in any call of the World: that may take locks, start threads, and let others act.
 #pragma once
 
 #include <cstdint>
@@ -37,7 +63,8 @@ class Scheduler {
   // HOT. Makes g runnable. p is the P the caller owns, or kNoP from outside.
   // REQUIRES: g->status is kRunnable, g is in no queue, its context is saved or will be before anything can pick it
   // (see runtime/sched.cc, S1).
-  // ENSURES:  exactly one later pick returns g; a parked P is woken if the policy finds nobody searching.
+  // ENSURES:  exactly one later pick returns g; a parked P is woken if the policy finds nobody searching ("Idle
+  // protocol").
   virtual void enqueue(G* g, PId p, Why why) = 0;
 
   // WARM. The same for a list, in order, with one lock and fewer wakes where the policy can. `list` becomes empty.

@@ -34,13 +34,14 @@ class World {
   // takes a CPU from somebody.
   virtual bool has_runnable() const = 0;
 
-  // ---- Parking Ps (for schedulers). See interfaces/scheduler.h for the protocol.
-  // Puts p on the idle list: from here a wake may choose it. Called by its owner, which from here no longer owns it.
+  // ---- Parking Ps (for schedulers). The protocol, and what each of the two answers means, is told once: in
+  // interfaces/scheduler.h, "Idle protocol". A policy holds no lock of its own in a call of the World.
+  // Puts p on the idle list: from here any M may take it. Called by its owner, which from here no longer owns it.
   virtual void prepare_to_park(PId p) = 0;
-  // Takes p back. False if a wake has already chosen it: then another M owns it and will search; the caller owns no P.
+  // Takes p back. False if another M has taken it, for whatever reason; the caller owns no P then.
   virtual bool cancel_park(PId p) = 0;
-  // Chooses an idle P, if there is one, and an M to run it, which will call pick_next(). False if no P was idle. Any
-  // thread. The M that is woken begins with Scheduler::on_woken(p).
+  // Chooses an idle P, if there is one, and an M to run it, which begins with Scheduler::on_woken(p). False if no P was
+  // idle, or no M can be had. Any thread.
   virtual bool wake_one_parked_p() = 0;
 
   // ---- Goroutines, for gears that have workers of their own. On a goroutine unless said otherwise.

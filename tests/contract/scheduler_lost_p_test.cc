@@ -3,6 +3,7 @@
 // wakes another (interfaces/scheduler.h, "Idle protocol").
 #include <gtest/gtest.h>
 
+#include "interfaces/mutant.h"
 #include "tests/contract/scheduler_contract.h"
 
 namespace gearbox::testing {
@@ -62,6 +63,18 @@ TEST_P(SchedulerLostP, WorkThatWasLeftToItsMIsFound) {
 
 INSTANTIATE_TEST_SUITE_P(Every, SchedulerLostP, ::testing::ValuesIn(all_ends(all_schedulers())),
                          [](const auto& info) { return info.param.name(); });
+
+#if defined(GEARBOX_CHECKED)
+TEST(SchedulerLostPMutant, APolicyThatWakesNobodyIsNoticed) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  EXPECT_DEATH(
+      {
+        planted_mutant.store(Mutant::kLostPWakesNobody);
+        lose_a_p({"gmp", "", 0}, true);
+      },
+      "contract broken");
+}
+#endif
 
 }  // namespace
 }  // namespace gearbox::testing

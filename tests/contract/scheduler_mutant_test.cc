@@ -10,7 +10,7 @@ namespace gearbox::testing {
 namespace {
 
 void interleavings(const OptionEnd& end) {
-  for (std::uint64_t seed = 1; seed <= 60; ++seed)
+  for (std::uint64_t seed = 1; seed <= 300; ++seed)
     for (PId procs : {1, 2, 3, 5})
       if (procs_for(end, procs) == procs) Interleaver(end, procs, seed).run(50);
 }
@@ -75,6 +75,7 @@ INSTANTIATE_TEST_SUITE_P(
                       Planted{Mutant::kFailedWakeForgets, "FailedWakeForgets", kGlobalQueue, kInterleavings},
                       Planted{Mutant::kLastSpinnerIsSilent, "LastSpinnerIsSilent", kGmp, kInterleavings},
                       Planted{Mutant::kLastSpinnerIsSilent, "LastSpinnerIsSilent", kGmp, kGang},
+                      Planted{Mutant::kLostPWakesNobody, "LostPWakesNobody", kGmp, kInterleavings},
                       Planted{Mutant::kSpinnerForgetsCount, "SpinnerForgetsCount", kGmp, kInterleavings},
                       Planted{Mutant::kStealTwice, "StealTwice", kGmp, kInterleavings},
                       Planted{Mutant::kStealTwice, "StealTwice", {"gmp", "runnext", 0}, kDuel},
