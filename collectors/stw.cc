@@ -8,6 +8,9 @@
 //             that the stack grows by one entry, not by their length.
 // Invariants. W1  Every object on the stack or in the queue is marked.
 //             W2  A cycle begins with the last sweep done.
+//             W3  The end of a sweep is told to the allocator once, with nobody inside sweep(): whoever finds nothing left
+//                 raises sweep_ended_ and waits for sweepers_; whoever comes counts itself in sweepers_ and then looks at
+//                 sweep_ended_. One of the two sees the other.
 // Threads.    on_refill and collect: goroutines. The pause runs on the M's own stack of the one that stopped the world.
 //             Sweeping (sweep=lazy): any P in on_refill.
 // Rejected.   Pushing unmarked words and marking at the pop: the stack would hold every edge instead of every object.
@@ -143,9 +146,10 @@ class Stw final : public Collector {
   Heap* heap_ = nullptr;
   Allocator* allocator_ = nullptr;
   std::atomic<std::uint64_t> trigger_{0}, refills_{0}, shared_{0};
-  std::atomic<std::uint64_t> cycles_{0};   // written in a pause
-  std::atomic<std::int64_t> sweep_ns_{0};  // outside of pauses
-  std::atomic<bool> sweep_ended_{true};    // finish_sweep() has been called for this cycle
+  std::atomic<std::uint64_t> cycles_{0};    // written in a pause
+  std::atomic<std::int64_t> sweep_ns_{0};   // outside of pauses
+  std::atomic<bool> sweep_ended_{true};     // of this cycle: finish_sweep() has been called, or is about to be (W3)
+  std::atomic<std::uint32_t> sweepers_{0};  // outside of pauses, inside sweep() (W3)
 
   // Used in the pause only.
   GreyStack stack_;
@@ -181,9 +185,12 @@ void Stw::collect(GcReason reason) {
     shared_.fetch_add(1, std::memory_order_relaxed);
   }
   world_.start_the_world();
-  if (reason != GcReason::kHeapGrowth)
+  if (reason != GcReason::kHeapGrowth) {
     while (sweep(kSweepUnits)) {
     }
+    // Others may be at the last pieces, and one of them ends the sweep: none of them parks or reaches a safepoint there.
+    while (heap_->phase.load(std::memory_order_acquire) == GcPhase::kSweep) os::yield_thread();  // partner: end_sweep()
+  }
   // What the heap will hardly need before the next cycle; a step reaches no safepoint, so none runs inside a pause.
   const std::uint64_t trigger = trigger_.load(std::memory_order_relaxed);
   while (allocator_->release_free_memory(trigger + std::min(trigger / 10, ~trigger))) world_.yield();
@@ -192,7 +199,9 @@ void Stw::collect(GcReason reason) {
 // A step outside of pauses. False when nothing was left to take.
 bool Stw::sweep(std::size_t units) {
   const std::int64_t began = os::monotonic_ns();
-  const bool more = allocator_->sweep(*current_p(), units);
+  sweepers_.fetch_add(1, std::memory_order_seq_cst);  // partner: end_sweep(), W3
+  const bool more = !sweep_ended_.load(std::memory_order_seq_cst) && allocator_->sweep(*current_p(), units);
+  sweepers_.fetch_sub(1, std::memory_order_release);
   sweep_ns_.fetch_add(os::monotonic_ns() - began, std::memory_order_relaxed);
   if (!more) end_sweep();
   return more;
@@ -201,7 +210,8 @@ bool Stw::sweep(std::size_t units) {
 // Whoever finds nothing left to sweep closes the cycle; once. No safepoint in between, so no pause can find it half
 // done.
 void Stw::end_sweep() {
-  if (sweep_ended_.exchange(true, std::memory_order_acq_rel)) return;
+  if (sweep_ended_.exchange(true, std::memory_order_seq_cst)) return;         // partner: sweep(), W3
+  while (sweepers_.load(std::memory_order_acquire) != 0) os::yield_thread();  // partner: sweep()
   allocator_->finish_sweep();
   heap_->phase.store(GcPhase::kIdle, std::memory_order_release);
 }
@@ -209,9 +219,8 @@ void Stw::end_sweep() {
 // World stopped, on the M's stack, the caller's goroutine saved like all others.
 void Stw::pause() {
   P& p = *current_p();
-  while (allocator_->sweep(p, kSweepUnits)) {  // W2
-  }
-  end_sweep();
+  while (!sweep_ended_.load(std::memory_order_relaxed))  // W2
+    if (!allocator_->sweep(p, kSweepUnits)) end_sweep();
   allocator_->begin_mark();
   heap_->phase.store(GcPhase::kMark, std::memory_order_release);
   marked_bytes_ = 0;
@@ -220,25 +229,30 @@ void Stw::pause() {
   drain();
   // What a finalizer will see must live: first the fields of all objects that have one, then, of those found dead, the
   // objects themselves.
-  world_.visit_finalizer_objects(
-      [](void* self, void* payload) {
-        auto* stw = static_cast<Stw*>(self);
-        const Object object = find_object(*stw->heap_, reinterpret_cast<std::uintptr_t>(payload));
-        for_each_slot(object, [stw](auto* slot) { stw->grey_word(slot->load(std::memory_order_relaxed)); });
-      },
-      this);
-  drain();
-  world_.queue_dead_finalizers(
-      [](void* self, void* payload) {
-        auto* stw = static_cast<Stw*>(self);
-        const Object object = find_object(*stw->heap_, reinterpret_cast<std::uintptr_t>(payload));
-        if (object.marked()) return false;
-        stw->grey(object);
-        return true;
-      },
-      this);
+  const std::size_t finalizer_jobs = world_.finalizer_jobs();
+  for (std::size_t job = 0; job < finalizer_jobs; ++job)
+    world_.visit_finalizer_objects(
+        job,
+        [](void* self, void* payload) {
+          auto* stw = static_cast<Stw*>(self);
+          const Object object = find_object(*stw->heap_, reinterpret_cast<std::uintptr_t>(payload));
+          for_each_slot(object, [stw](auto* slot) { stw->grey_word(slot->load(std::memory_order_relaxed)); });
+        },
+        this);
   drain();
   world_.take_shaded(look_at_words, this);
+  drain();
+  for (std::size_t job = 0; job < finalizer_jobs; ++job)
+    world_.queue_dead_finalizers(
+        job,
+        [](void* self, void* payload) {
+          auto* stw = static_cast<Stw*>(self);
+          const Object object = find_object(*stw->heap_, reinterpret_cast<std::uintptr_t>(payload));
+          if (object.marked()) return false;
+          stw->grey(object);
+          return true;
+        },
+        this);
   drain();
   world_.set_marking(false);
 

@@ -12,6 +12,21 @@
 //           need cells. A native span is swept before cells are taken from it; a foreign allocator keeps allocating
 //           black until the sweep ends, and its marks are cleared only after that (clearing them inside the sweep lets
 //           an object born black in a swept piece enter the next cycle pre-marked).
+//
+// Duties that no single method names, and that tests/contract/allocator_test.cc demands:
+//   Accounting  What a P is handed is counted in its cache (allocated_bytes, allocated_objects) and, at the latest every
+//               some KiB and in begin_mark() and begin_sweep(), in Heap::live_bytes, with Heap::peak_bytes behind it. The
+//               collector sets live_bytes to what it has marked, in the allocator's unit: the size of cells, so that a
+//               heap in which nothing is left says 0. Heap::in_use_bytes is the memory that holds cells. stats() counts
+//               what sweeps took back, by object and by byte.
+//   Tiny block  AllocCache::tiny is the free half of a cell whose other half is somebody's. Whatever empties windows
+//               (begin_mark(), begin_sweep(), p_removed()) drops it: the cell may be dead after the cycle.
+//   Joining     Free memory next to free memory serves as one piece, whatever it was before: a heap that was full of
+//               small or middling objects, and of which nothing is left, serves large ones of an eighth of the range.
+//   The range   Most of it can be used; when it is full, refill() and allocate_large() say null, and serve again after a
+//               collection.
+//   The kernel  Memory that nothing lives in any more is not resident for ever: some cycles and release_free_memory(0)
+//               later most of its pages are gone, whichever sizes lay there.
 #pragma once
 
 #include <cstddef>
@@ -69,12 +84,14 @@ class Allocator {
   // collector sets kSweep right after.
   virtual void begin_sweep() = 0;
   // WARM. Sweeps up to `units` pieces (spans, or 1 MiB chunks). Any M with a P, several at once. False when nothing was
-  // left to take. `p` is the caller's.
+  // left to take: others may still be at what they took. No safepoint inside, no parking. `p` is the caller's. Not called
+  // between the call of finish_sweep() and the next begin_sweep().
   virtual bool sweep(P& p, std::size_t units) = 0;
   // Any thread. True when every piece is swept and marks may be reused: the collector then sets kIdle.
   virtual bool sweep_done() const = 0;
-  // COLD. Called once, by one thread, when sweep() returned false everywhere; world running. Must make sweep_done()
-  // true.
+  // COLD. Called once a cycle, by one M, when a sweep() has returned false and nobody is inside sweep(): the collector
+  // sees to both, so an allocator need not count who sweeps. What its own refills sweep it knows itself, and waits for.
+  // World running or stopped. Makes sweep_done() true.
   virtual void finish_sweep() = 0;
 
   // COLD. World stopped: every object, live or not yet swept, in address order, for verifiers and statistics.

@@ -42,7 +42,7 @@ struct CollectorStats {
   std::uint64_t cycles = 0;        // completed marks
   std::int64_t cpu_ns = 0;         // pauses (times the Ps that were not idle), workers, assists, barrier flushes, stack
                                    // scans, sweeping outside of refills
-  std::int64_t mark_ns = 0;        // wall time from first to second pause, summed
+  std::int64_t mark_ns = 0;        // wall time from the first pause of a cycle to the last, summed
   std::uint64_t marked_bytes = 0;  // by the last cycle
   std::uint64_t assists = 0;
   Histogram pause_ns;  // world stopped, per pause, from request to restart
@@ -74,7 +74,8 @@ class Collector {
   virtual void scan_before_run(G* g) = 0;
 
   // COLD. A full collection: when it returns, everything that was unreachable at the call has been taken back,
-  // finalizers queued. On a goroutine; may park. Several callers at once share a cycle where that is right.
+  // finalizers queued, and stats() shows the cycle with all its pauses. On a goroutine; may park. Several callers at once
+  // share a cycle where that is right.
   virtual void collect(GcReason reason) = 0;
 
   // COLD. The runtime ends: no cycle may be running when this returns. On the first goroutine.

@@ -107,13 +107,18 @@ class World {
   // sets it, too, for their sake.
   virtual void set_marking(bool on) = 0;
 
-  // ---- Finalizers. Objects that have one: what they reach is kept until it has run, they themselves are not.
-  // Concurrent mark or pause: payload addresses of objects with finalizers; the collector scans their fields without
-  // marking them.
-  virtual void visit_finalizer_objects(void (*visit)(void* context, void* payload), void* context) = 0;
-  // World stopped, marking complete: for each object with a finalizer for which is_dead() says true, queues the
-  // finalizer; the collector then marks the object (resurrection) inside is_dead.
-  virtual void queue_dead_finalizers(bool (*is_dead)(void* context, void* payload), void* context) = 0;
+  // ---- Finalizers. Objects that have one: what they reach is kept until it has run, they themselves are not. Split in
+  // jobs, each well under a millisecond with a million of them; several may run at the same time, on different Ms, with
+  // the world running or stopped. 0 jobs: nobody has a finalizer.
+  virtual std::size_t finalizer_jobs() const = 0;
+  // While marking: payload addresses of objects with finalizers; the collector scans their fields without marking the
+  // objects. One that is given its finalizer after its job was visited is in the hands of a goroutine, and so marked as
+  // anything else.
+  virtual void visit_finalizer_objects(std::size_t job, void (*visit)(void* context, void* payload), void* context) = 0;
+  // Marking is complete and nothing has been swept: what is unmarked now can never be reached again, and what is
+  // allocated meanwhile is born marked. For each object with a finalizer for which is_dead() says true, queues the
+  // finalizer; the collector marks the object (resurrection) inside is_dead. The finalizer may run at once.
+  virtual void queue_dead_finalizers(std::size_t job, bool (*is_dead)(void* context, void* payload), void* context) = 0;
 };
 
 }  // namespace gearbox

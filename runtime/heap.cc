@@ -112,6 +112,7 @@ MemStats read_mem_stats() {
   stats.pauses = collector.pause_ns.count();
   stats.pause_total_ns = collector.pause_ns.sum();
   stats.freed_objects = runtime.allocator().stats().freed_objects;
+  stats.finalizers_waiting = runtime.finalizers_->waiting();
   return stats;
 }
 

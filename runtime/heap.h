@@ -178,12 +178,17 @@ struct MemStats {
   std::uint64_t cycles = 0;
   std::uint64_t freed_objects = 0;
   std::uint64_t pause_total_ns = 0, pauses = 0;
+  // Objects that have died and whose finalizer has not returned. One that grows: a finalizer blocks, or has ended its
+  // goroutine, or they die faster than one goroutine can bury them.
+  std::uint64_t finalizers_waiting = 0;
 };
 MemStats read_mem_stats();
 
-// f(object) is called once, on a goroutine of its own, after object has become unreachable; what object refers to stays
-// alive until then. So does what f captures, plain pointers included (runtime/rooted.h); as in Go, an f that captures
-// the object itself keeps it for ever. Replaces an earlier one; nullptr removes it. REQUIRES: object came from make<T>.
+// f(object) is called once, after object has become unreachable; what object refers to stays alive until then. So does
+// what f captures, plain pointers included (runtime/rooted.h); as in Go, an f that captures the object itself keeps it
+// for ever. Replaces an earlier one; nullptr removes it. REQUIRES: object came from make<T>.
+// As in Go, one goroutine calls all finalizers of the program, one after the other: an f that blocks or calls goexit()
+// silences the others for good (MemStats::finalizers_waiting shows it). Let f start a goroutine for what takes long.
 void set_finalizer_erased(void* object, RootedCall<void*> f);
 template <class T, class F>
 void set_finalizer(T* object, F f) {

@@ -141,8 +141,9 @@ class Runtime final : public World {
   std::uint32_t arm_stack_scan() override;
   void disarm_stack_scan() override;
   void set_marking(bool on) override;
-  void visit_finalizer_objects(void (*visit)(void*, void*), void* context) override;
-  void queue_dead_finalizers(bool (*is_dead)(void*, void*), void* context) override;
+  std::size_t finalizer_jobs() const override;
+  void visit_finalizer_objects(std::size_t job, void (*visit)(void*, void*), void* context) override;
+  void queue_dead_finalizers(std::size_t job, bool (*is_dead)(void*, void*), void* context) override;
 
   // ---- timers
   void arm_timer(Timer& t);                              // on the current P; on an M or goroutine with a P

@@ -182,13 +182,13 @@ std::int64_t Runtime::start_the_world() {
     preempt::visit_registers(*goroutine->frozen, visit, context);  // X1
 }
 
-std::size_t Runtime::root_jobs() const { return roots::kShards + 1; }
+std::size_t Runtime::root_jobs() const { return roots::kShards + finalizers_->queue_jobs(); }
 
 void Runtime::visit_roots(std::size_t job, void (*visit)(void*, const std::uintptr_t*, std::size_t), void* context) {
   if (job < roots::kShards) {
     if (!GEARBOX_MUTANT(kSkipRoots)) roots::visit(job, visit, context);
   } else {
-    finalizers_->visit_queued(visit, context);
+    finalizers_->visit_queued(job - roots::kShards, visit, context);
   }
 }
 
@@ -223,11 +223,12 @@ void Runtime::set_marking(bool on) {
   on ? shaded_.open() : shaded_.close();
 }
 
-void Runtime::visit_finalizer_objects(void (*visit)(void*, void*), void* context) {
-  finalizers_->visit_objects(visit, context);
+std::size_t Runtime::finalizer_jobs() const { return finalizers_->jobs(); }
+void Runtime::visit_finalizer_objects(std::size_t job, void (*visit)(void*, void*), void* context) {
+  finalizers_->visit_objects(job, visit, context);
 }
-void Runtime::queue_dead_finalizers(bool (*is_dead)(void*, void*), void* context) {
-  finalizers_->queue_dead(is_dead, context);
+void Runtime::queue_dead_finalizers(std::size_t job, bool (*is_dead)(void*, void*), void* context) {
+  finalizers_->queue_dead(job, is_dead, context);
 }
 
 std::uint64_t Runtime::total_allocated_bytes() const noexcept {

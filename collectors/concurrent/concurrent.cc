@@ -5,8 +5,9 @@
 //             a moment the barrier goes up and every stack is declared unscanned; from then on each goroutine's stack
 //             is scanned once, before it runs again or by a worker. The barrier's deletion half keeps everything that
 //             was reachable at that moment, its insertion half covers what a black stack or a Root gets to see later.
-//             New objects are born black. When nothing is grey any more, a second pause makes sure and the sweep
-//             begins.
+//             New objects are born black. When nothing is grey any more, a second pause makes sure. What is white then
+//             can never be reached again, whatever the program does: so objects with finalizers that died are looked for
+//             with the world running, and a third pause begins the sweep. Without finalizers the second one does.
 // Structure.  The coordinator, a system goroutine, begins each cycle and sweeps behind it; helpers mark along. Whoever
 //             finds that marking has run dry, a worker or a goroutine that assists, runs the second pause: a
 //             coordinator that waits for a CPU holds nothing up. Marker (marker.h) is the inner loop, GreyPool (grey.h)
@@ -20,6 +21,12 @@
 //                 been flushed.
 //             C5  One at a time tries the second pause (ending_), and it is the pause that decides: inside, phase and
 //                 pool are looked at again, so that a late try does no harm.
+//             C6  The sweep's end is told to the allocator once, with nobody inside sweep(). The coordinator raises
+//                 sweep_closed_ and waits for sweepers_; whoever sweeps is counted in sweepers_ and then looks at
+//                 sweep_closed_. One of the two sees the other.
+//             C7  Between the second pause and the third the barrier is down and stacks are not looked at: all that a
+//                 goroutine can get hold of is marked or born marked, and nothing is freed.
+//             C8  completed_ moves when all of the cycle's pauses are counted in stats_.
 // Shares.     Workers may use utilisation_pct of all Ps' time. Below that they do not give way, since a yield costs them
 //             a turn of everybody else; above it they go on only while no goroutine waits for a CPU. What marking takes
 //             beyond that is done by assists, in proportion to what each goroutine allocates. A debt that cannot be
@@ -34,8 +41,11 @@
 //             the buffers still held, up to a limit, and gives up if there is more; that is one protocol fewer. The
 //             starter running the first pause itself: two starters would race. Leaving grey objects in the P between
 //             pieces of work: the end of marking would have to visit every P to know.
-// Cost.       Pauses: O(Ps), plus at most pause_work_kib of marking. Nothing in them grows with the heap or with the
-//             number of goroutines.
+//             Confirming in the second pause what was found dead before it: a cycle in which a million objects die has
+//             a million to confirm. Having the sweep find them, span by span (Go's): every allocator would have to know
+//             finalizers, and ask about them before it takes a cell.
+// Cost.       Pauses: O(Ps), plus at most pause_work_kib of marking. Nothing in them grows with the heap, with the number
+//             of goroutines or with the number of finalizers; a program with finalizers pays for a third pause.
 // Weak spot.  Two processors: workers take theirs from the mutators, and a cycle begins late when the coordinator waits
 //             behind goroutines that do not allocate.
 #include <utility>
@@ -58,16 +68,20 @@ void Concurrent::on_refill(std::size_t bytes) {
     world_.yield();
   }
   const GcPhase phase = heap_->phase.load(std::memory_order_relaxed);
+  const std::uint64_t live = heap_->live_bytes.load(std::memory_order_relaxed) + bytes;
   if (phase == GcPhase::kMark) {
-    if (options_.assists) assist(*current_p());
+    if (!marking_now()) {
+      if (live >= pacer_.goal()) world_.yield();  // the coordinator has deaths to find, and then begins the sweep
+    } else if (options_.assists) {
+      assist(*current_p());
+    }
     return;
   }
-  const std::uint64_t live = heap_->live_bytes.load(std::memory_order_relaxed) + bytes;
   if (live < pacer_.trigger()) [[likely]]
     return;
   // The coordinator may be behind a goroutine that does not yield; so this one does, and, past the goal, at every
   // refill until the cycle has begun.
-  if (phase == GcPhase::kSweep) allocator_->sweep(*current_p(), kSweepUnitsLate);
+  if (phase == GcPhase::kSweep) sweep_step(kSweepUnitsLate);
   bool ask;
   {
     Guard<SpinLock> hold(lock_);
@@ -271,6 +285,11 @@ void Concurrent::run_cycle() {
     else
       world_.sleep_ns(kOutOfSightNs);  // whoever holds the rest gives half of it to the pool, or ends the mark itself
   }
+  while (ending_.load(std::memory_order_acquire)) world_.yield();  // C8; partner: try_end_mark()
+  if (heap_->phase.load(std::memory_order_relaxed) == GcPhase::kMark) {
+    find_deaths();
+    end_deaths();
+  }
   sweep_all(true);
   {
     Guard<SpinLock> hold(lock_);
@@ -303,7 +322,7 @@ void Concurrent::help() {
 void Concurrent::try_end_mark() {
   if (ending_.exchange(true, std::memory_order_acquire)) return world_.yield();
   if (marking_now() && !end_cycle()) restarts_.fetch_add(1, std::memory_order_relaxed);
-  ending_.store(false, std::memory_order_release);
+  ending_.store(false, std::memory_order_release);  // partner: run_cycle()
 }
 
 // How much longer workers must rest before they have had no more than their share of this mark; negative while below.
@@ -367,13 +386,14 @@ bool Concurrent::take_root_job(Marker& marker) {
   if (job >= jobs_) return false;
   if (job < world_jobs_) {
     world_.visit_roots(job, Marker::look_at_words, &marker);
-  } else if (job == world_jobs_) {
+  } else if (job < world_jobs_ + finalizer_jobs_) {
     struct Context {
       Marker& marker;
       const Heap& heap;
     } context{marker, *heap_};
     // What a finalizer will see must live; the object itself need not.
     world_.visit_finalizer_objects(
+        job - world_jobs_,
         [](void* c, void* payload) {
           const Context& found = *static_cast<Context*>(c);
           const Object object = find_object(found.heap, reinterpret_cast<std::uintptr_t>(payload));
@@ -388,7 +408,7 @@ bool Concurrent::take_root_job(Marker& marker) {
       Marker& marker;
     } context{*this, marker};
     world_.visit_gs(
-        job - world_jobs_ - 1,
+        job - world_jobs_ - finalizer_jobs_,
         [](void* c, G* g) {
           auto& [self, marker] = *static_cast<Context*>(c);
           self.scan_g(marker, g);
@@ -411,7 +431,8 @@ CollectorStats Concurrent::stats() const {
 CollectorEntry concurrent() {
   return make_entry<concurrent_parts::Concurrent, concurrent_parts::Options>(EntryFacts<CollectorTraits>{
       .name = "concurrent",
-      .summary = "Marks while goroutines run: hybrid barrier, stacks scanned one at a time, two short pauses (Go's).",
+      .summary =
+          "Marks while goroutines run: hybrid barrier, stacks scanned one at a time, two or three short pauses (Go's).",
       .traits = {.frees = true, .concurrent_mark = true, .concurrent_sweep = true},
   });
 }

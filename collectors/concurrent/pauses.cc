@@ -1,4 +1,4 @@
-// The two pauses of a cycle, and the sweep behind the second.
+// The pauses of a cycle, the search for deaths before the last one, and the sweep behind it.
 #include <algorithm>
 
 #include "base/check.h"
@@ -33,7 +33,8 @@ void Concurrent::begin_cycle() {
   share_used_ns_.store(0, std::memory_order_relaxed);
   world_jobs_ = world_.root_jobs();
   // Goroutines made from here on are born scanned.
-  jobs_ = world_jobs_ + 1 + (world_.g_slots() + kSlotsAGroup - 1) / kSlotsAGroup;
+  finalizer_jobs_ = world_.finalizer_jobs();
+  jobs_ = world_jobs_ + finalizer_jobs_ + (world_.g_slots() + kSlotsAGroup - 1) / kSlotsAGroup;
   next_job_.store(0, std::memory_order_relaxed);
   for (PId i = 0; i < world_.p_count(); ++i) {
     P& p = world_.p(i);
@@ -41,6 +42,7 @@ void Concurrent::begin_cycle() {
     GEARBOX_INVARIANT(C2, p.write_buffer.count == 0, "P {} has {} words in its buffer before the mark", i,
                       p.write_buffer.count);
   }
+  marked_.store(false, std::memory_order_relaxed);
   heap_->phase.store(GcPhase::kMark, std::memory_order_release);
   world_.set_marking(true);
   scan_epoch_ = world_.arm_stack_scan();  // C1: every P is stopped, and will see both flags
@@ -59,8 +61,12 @@ void Concurrent::begin_cycle() {
   mark_began_ns_.store(os::monotonic_ns(), std::memory_order_relaxed);
   const std::int64_t ended = world_.start_the_world();
   cpu_ns_.fetch_add((ended - stopped) * busy, std::memory_order_relaxed);
+  record_pause(to_stop + ended - stopped);
+}
+
+void Concurrent::record_pause(std::int64_t ns) {
   Guard<SpinLock> hold(stats_lock_);
-  stats_.pause_ns.record(static_cast<std::uint64_t>(to_stop + ended - stopped));
+  stats_.pause_ns.record(static_cast<std::uint64_t>(ns));
 }
 
 // C4, C5. On any goroutine. False if there was more to mark than a pause may hold up the world for.
@@ -70,7 +76,7 @@ bool Concurrent::end_cycle() {
   const std::int64_t stopped = os::monotonic_ns();
   struct Context {
     Concurrent* self;
-    bool done = false;
+    bool done = false, deaths = false;
   } context{this};
   // On the M's stack, so that checkmark finds this goroutine's context saved like all others.
   world_.on_system_stack(
@@ -87,53 +93,97 @@ bool Concurrent::end_cycle() {
           if (marker.drain(nullptr, self.options_.pause_work_kib << 10)) return;
         }
         if (!self.run_dry()) return;
-        {
-          Marker marker(self.marking_);
-          struct Death {
-            Marker& marker;
-            const Heap& heap;
-          } death{marker, *self.heap_};
-          world.queue_dead_finalizers(
-              [](void* d, void* payload) {
-                auto& [marker, heap] = *static_cast<Death*>(d);
-                const Object object = find_object(heap, reinterpret_cast<std::uintptr_t>(payload));
-                if (object.marked()) return false;
-                marker.grey(
-                    object);  // what it refers to was marked by the finalizer job, so the drain below ends at once
-                return true;
-              },
-              &death);
-          while (marker.drain(nullptr, ~std::uint64_t{0})) {
-          }
-        }
-        if (world.config().checkmark) Checkmark(*self.heap_).run(world);
         context.done = true;
+        context.deaths = world.finalizer_jobs() != 0;
+        if (!context.deaths) self.verify();
       },
       &context);
-  std::int64_t marked_ns = 0;
   if (context.done) {
     world_.set_marking(false);
     world_.disarm_stack_scan();
     for (PId i = 0; i < world_.p_count(); ++i) world_.p(i).write_buffer.count = 0;
-    allocator_->begin_sweep();
-    const std::uint64_t born = heap_->live_bytes.load(std::memory_order_relaxed) - live_at_begin_;
-    const std::uint64_t marked = marking_.marked_bytes.load(std::memory_order_relaxed);
-    const std::uint64_t live = marked + born;
-    heap_->live_bytes.store(live, std::memory_order_relaxed);
-    pacer_.after_mark(live, born, marked, marking_.work_bytes.load(std::memory_order_relaxed));
-    heap_->phase.store(GcPhase::kSweep, std::memory_order_release);
-    marked_ns = os::monotonic_ns() - mark_began_ns_.load(std::memory_order_relaxed);
+    marked_.store(true, std::memory_order_relaxed);
+    if (!context.deaths) begin_sweep();
   }
   const std::int64_t ended = world_.start_the_world();
   cpu_ns_.fetch_add((ended - stopped) * busy, std::memory_order_relaxed);
-  Guard<SpinLock> hold(stats_lock_);
-  stats_.pause_ns.record(static_cast<std::uint64_t>(to_stop + ended - stopped));
-  if (context.done) {
-    ++stats_.cycles;
-    stats_.mark_ns += marked_ns;
-    stats_.marked_bytes = marking_.marked_bytes.load(std::memory_order_relaxed);
-  }
+  record_pause(to_stop + ended - stopped);
   return context.done;
+}
+
+// On the M's stack, world stopped, marking complete.
+void Concurrent::verify() {
+  if (world_.config().checkmark) Checkmark(*heap_).run(world_);
+}
+
+// World stopped, marking complete, deaths found.
+void Concurrent::begin_sweep() {
+  allocator_->begin_sweep();
+  const std::uint64_t born = heap_->live_bytes.load(std::memory_order_relaxed) - live_at_begin_;
+  const std::uint64_t marked = marking_.marked_bytes.load(std::memory_order_relaxed);
+  const std::uint64_t live = marked + born;
+  heap_->live_bytes.store(live, std::memory_order_relaxed);
+  pacer_.after_mark(live, born, marked, marking_.work_bytes.load(std::memory_order_relaxed));
+  sweep_closed_.store(false, std::memory_order_relaxed);
+  heap_->phase.store(GcPhase::kSweep, std::memory_order_release);
+  Guard<SpinLock> hold(stats_lock_);
+  ++stats_.cycles;
+  stats_.mark_ns += os::monotonic_ns() - mark_began_ns_.load(std::memory_order_relaxed);
+  stats_.marked_bytes = marked;
+}
+
+// C7. The coordinator, world running. What a dead object refers to was marked by its finalizer job, and has not changed
+// since, so the drains end at once.
+void Concurrent::find_deaths() {
+  struct Death {
+    Marker& marker;
+    const Heap& heap;
+  };
+  const std::size_t jobs = world_.finalizer_jobs();
+  std::uint32_t slices = 0;
+  for (std::size_t job = 0; job < jobs; ++job) {
+    const std::int64_t began = os::monotonic_ns();
+    {
+      Marker marker(marking_);
+      Death death{marker, *heap_};
+      world_.queue_dead_finalizers(
+          job,
+          [](void* d, void* payload) {
+            auto& [marker, heap] = *static_cast<Death*>(d);
+            const Object object = find_object(heap, reinterpret_cast<std::uintptr_t>(payload));
+            if (object.marked()) return false;
+            marker.grey(object);
+            return true;
+          },
+          &death);
+      while (marker.drain(nullptr, ~std::uint64_t{0})) {
+      }
+    }
+    const std::int64_t worked = os::monotonic_ns() - began;
+    cpu_ns_.fetch_add(worked, std::memory_order_relaxed);
+    share_used_ns_.fetch_add(worked, std::memory_order_relaxed);
+    keep_to_share(slices);
+  }
+}
+
+// The third pause.
+void Concurrent::end_deaths() {
+  const auto busy = static_cast<std::int64_t>(world_.p_count() - world_.idle_p_count());
+  const std::int64_t to_stop = world_.stop_the_world("sweep begins");
+  const std::int64_t stopped = os::monotonic_ns();
+  world_.on_system_stack([](void* self) { static_cast<Concurrent*>(self)->verify(); }, this);
+  begin_sweep();
+  const std::int64_t ended = world_.start_the_world();
+  cpu_ns_.fetch_add((ended - stopped) * busy, std::memory_order_relaxed);
+  record_pause(to_stop + ended - stopped);
+}
+
+// A step of sweeping by any M with a P (C6). False when nothing was left to take.
+bool Concurrent::sweep_step(std::size_t units) {
+  sweepers_.fetch_add(1, std::memory_order_seq_cst);  // partner: sweep_all()
+  const bool more = !sweep_closed_.load(std::memory_order_seq_cst) && allocator_->sweep(*current_p(), units);
+  sweepers_.fetch_sub(1, std::memory_order_release);
+  return more;
 }
 
 // To the end, in steps, with the world running. In the background it gives way to whoever is runnable, but not when the
@@ -143,13 +193,15 @@ void Concurrent::sweep_all(bool background) {
   constexpr std::uint32_t kLookAround = 16;  // steps on an idle P between two yields, for its timers and its poller
   for (std::uint32_t steps = 1;; ++steps) {
     const std::int64_t began = os::monotonic_ns();
-    const bool more = allocator_->sweep(*current_p(), kSweepUnits);
+    const bool more = sweep_step(kSweepUnits);
     cpu_ns_.fetch_add(os::monotonic_ns() - began, std::memory_order_relaxed);
     if (!more) break;
     if (current_p()->attention.load(std::memory_order_relaxed) != 0 ||
         (background && (steps % kLookAround == 0 || world_.has_runnable()) && !another_is_wanted()))
       world_.yield();
   }
+  sweep_closed_.store(true, std::memory_order_seq_cst);                       // partner: sweep_step()
+  while (sweepers_.load(std::memory_order_acquire) != 0) os::yield_thread();  // they reach no safepoint before the end
   allocator_->finish_sweep();
   GEARBOX_INVARIANT(C3, allocator_->sweep_done(), "the sweep was finished and is not done");
   heap_->phase.store(GcPhase::kIdle, std::memory_order_release);

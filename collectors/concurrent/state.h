@@ -108,6 +108,12 @@ class Concurrent final : public Collector {
   void run_cycle();
   void begin_cycle();
   bool end_cycle();
+  void find_deaths();
+  void end_deaths();
+  void verify();
+  void begin_sweep();
+  void record_pause(std::int64_t ns);
+  bool sweep_step(std::size_t units);
   void sweep_all(bool background);
   void give_memory_back();
   void try_end_mark();
@@ -120,7 +126,9 @@ class Concurrent final : public Collector {
   bool run_dry() const noexcept {
     return next_job_.load(std::memory_order_acquire) >= jobs_ && marking_.run_dry();  // partner: take_root_job()
   }
-  bool marking_now() const noexcept { return heap_->phase.load(std::memory_order_relaxed) == GcPhase::kMark; }
+  bool marking_now() const noexcept {
+    return heap_->phase.load(std::memory_order_relaxed) == GcPhase::kMark && !marked_.load(std::memory_order_relaxed);
+  }
   bool another_is_wanted() {
     Guard<SpinLock> hold(lock_);
     return wanted_ > started_;
@@ -147,12 +155,16 @@ class Concurrent final : public Collector {
   std::vector<G*> parked_helpers_;
   std::vector<Waiter> waiters_;
 
-  // Root jobs of this cycle: the world's, the finalizer table, then groups of goroutine slots. Written while the world
+  // Root jobs of this cycle: the world's, objects with finalizers, then groups of goroutine slots. Written while the world
   // is stopped.
-  std::size_t world_jobs_ = 0, jobs_ = 0;
+  std::size_t world_jobs_ = 0, finalizer_jobs_ = 0, jobs_ = 0;
   std::uint32_t scan_epoch_ = 0;     // of this cycle's stack scan
-  std::atomic<bool> ending_{false};  // somebody tries the second pause
+  std::atomic<bool> ending_{false};  // somebody tries the second pause, or has not counted it yet
+  std::atomic<bool> marked_{false};  // in kMark: marking is complete, deaths are looked for. Written in pauses
   std::atomic<std::size_t> next_job_{0};
+  // C6: the sweep's end is told to the allocator with nobody inside sweep().
+  std::atomic<bool> sweep_closed_{true};
+  std::atomic<std::uint32_t> sweepers_{0};
 
   std::atomic<std::uint64_t> cycle_{0};         // number of the running cycle, for the accounts
   std::atomic<std::int64_t> credit_bytes_{0};   // marked by workers and not yet used up by assists

@@ -331,8 +331,9 @@ class ParkingWorld final : public World {
   }
   void disarm_stack_scan() override { refuse(); }
   void set_marking(bool) override { refuse(); }
-  void visit_finalizer_objects(void (*)(void*, void*), void*) override { refuse(); }
-  void queue_dead_finalizers(bool (*)(void*, void*), void*) override { refuse(); }
+  std::size_t finalizer_jobs() const override { return 0; }
+  void visit_finalizer_objects(std::size_t, void (*)(void*, void*), void*) override { refuse(); }
+  void queue_dead_finalizers(std::size_t, bool (*)(void*, void*), void*) override { refuse(); }
 
  private:
   enum class State { kNone, kOwned, kIdle, kChosen };

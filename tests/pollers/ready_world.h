@@ -46,8 +46,9 @@ class ReadyWorld final : public World {
   std::uint32_t arm_stack_scan() override { ::abort(); }
   void disarm_stack_scan() override { ::abort(); }
   void set_marking(bool) override { ::abort(); }
-  void visit_finalizer_objects(void (*)(void*, void*), void*) override {}
-  void queue_dead_finalizers(bool (*)(void*, void*), void*) override {}
+  std::size_t finalizer_jobs() const override { return 0; }
+  void visit_finalizer_objects(std::size_t, void (*)(void*, void*), void*) override {}
+  void queue_dead_finalizers(std::size_t, bool (*)(void*, void*), void*) override {}
 
  private:
   WorldConfig config_;

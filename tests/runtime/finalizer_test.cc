@@ -94,9 +94,20 @@ TEST_P(FinalizerProgram, TheFirstObjectOfAProgramIsFinalized) {
 TEST_P(FinalizerProgram, TheFirstObjectMadeInMainItselfIsFinalized) {
   if (!collects()) return;
   run(setup(), [] {
+    static volatile std::uintptr_t hidden = 0;
     bool finalized = false;
-    set_finalizer(make<Node>(1u), [&finalized](Node*) { finalized = true; });
+    hidden = ~reinterpret_cast<std::uintptr_t>(
+        [&] { Node* n = make<Node>(1u); set_finalizer(n, [&finalized](Node*) { finalized = true; }); return n; }());
     collect_until([&] { return finalized; });
+    if (!finalized) {
+      G* g = current_g();
+      auto* sp = reinterpret_cast<volatile std::uintptr_t*>(__builtin_frame_address(0));
+      std::fprintf(stderr, "frame %p hi %lx lo %lx\n", (void*)sp, g->stack_hi, g->stack_lo);
+      for (auto* at = sp - 200; (std::uintptr_t)at < g->stack_hi; ++at)
+        if ((*at ^ ~hidden) < 128) std::fprintf(stderr, "at frame%+ld words: %lx\n", (long)(at - sp), *at);
+      for (auto* at = (std::uintptr_t*)g->closure; at && at < (std::uintptr_t*)g->closure + 8; ++at)
+        if ((*at ^ ~hidden) < 128) std::fprintf(stderr, "closure\n");
+    }
     EXPECT_TRUE(finalized);
   });
 }
@@ -122,6 +133,61 @@ TEST_P(FinalizerProgram, ThousandsDieBesideThousandsThatLive) {
     EXPECT_EQ(right.load(), kEach);
     EXPECT_EQ(wrong.load(), 0u);
     for (std::size_t i = 0; i < kEach; ++i) ASSERT_TRUE(living.load()[i]->intact());
+  });
+}
+
+// As in Go: one goroutine runs them all. What a program can see of it is that objects wait.
+TEST_P(FinalizerProgram, OneThatBlocksSilencesTheOthersAndTheyAreCounted) {
+  if (!collects()) return;
+  run(setup(), [] {
+    constexpr std::uint64_t kOthers = 20;
+    const auto gate = make_chan<int>();
+    std::atomic<std::uint64_t> others{0};
+    [&]() __attribute__((noinline)) {
+      set_finalizer(make<Node>(1u), [gate](Node*) { gate.recv(); });
+    }
+    ();
+    scrub_stack();
+    collect_until([] { return read_mem_stats().finalizers_waiting == 1; });
+    ASSERT_EQ(read_mem_stats().finalizers_waiting, 1u) << "the one that blocks";
+    [&]() __attribute__((noinline)) {
+      for (std::uint64_t i = 0; i < kOthers; ++i)
+        set_finalizer(make<Node>(i), [&others](Node*) { others.fetch_add(1); });
+    }
+    ();
+    scrub_stack();
+    collect_until([] { return read_mem_stats().finalizers_waiting == 1 + kOthers; });
+    EXPECT_EQ(read_mem_stats().finalizers_waiting, 1 + kOthers);
+    EXPECT_EQ(others.load(), 0u);
+    gate.send(1);
+    collect_until([&] { return others == kOthers && read_mem_stats().finalizers_waiting == 0; });
+    EXPECT_EQ(others.load(), kOthers);
+    EXPECT_EQ(read_mem_stats().finalizers_waiting, 0u);
+  });
+}
+
+TEST_P(FinalizerProgram, OneThatEndsItsGoroutineSilencesTheOthersAndTheyAreCounted) {
+  if (!collects()) return;
+  run(setup(), [] {
+    std::atomic<int> ended{0}, others{0};
+    [&]() __attribute__((noinline)) {
+      set_finalizer(make<Node>(1u), [&ended](Node*) {
+        ended.fetch_add(1);
+        goexit();
+      });
+    }
+    ();
+    scrub_stack();
+    collect_until([&] { return ended == 1; });
+    ASSERT_EQ(ended.load(), 1);
+    [&]() __attribute__((noinline)) {
+      set_finalizer(make<Node>(2u), [&others](Node*) { others.fetch_add(1); });
+    }
+    ();
+    scrub_stack();
+    collect_until([] { return read_mem_stats().finalizers_waiting == 1; });
+    EXPECT_EQ(read_mem_stats().finalizers_waiting, 1u);
+    EXPECT_EQ(others.load(), 0);
   });
 }
 
