@@ -15,8 +15,14 @@
 //             F3  Mark bits are not cleared inside a sweep. There are two bitmaps: a mark begins on the one that the
 //                 last sweep's end has cleared.
 //             F4  Nothing is freed or purged in kMark.
+//             F5  One thread at a time is inside the library for an M's heaps: that M's, or one that collects them for it.
 // Threads.    refill, allocate_large: an M with a P. sweep: the same, several at once, chunks from a shared counter. A
 //             block may be freed by another thread than made it: the library's delayed list takes it.
+// Giving back. A block that another thread has freed stays on its page until that page's owner looks at it, and an M that
+//             sleeps never does: its pages, all free, would keep their segments for ever. So whoever gives memory back
+//             collects every M's heaps. The library forbids that to none but two at a time; an M says that it is inside
+//             with plain stores, and a collection for it pays for the fence (F5, as in schedulers/gmp/run_next.h). The
+//             arena is declared uncommitted: of memory that is there already the library gives nothing back, ever.
 // Process.    The library's state belongs to the process: an arena can never be removed, and there are at most 64. So
 //             ranges are kept in a pool and used again by later instances (reserve()); this is the one place in the
 //             gears where state outlives the object. A destroyed instance frees all its blocks, so that segments its
@@ -25,8 +31,8 @@
 //             already.
 // Cost.       An atomic or an object for its start bit (two while marking), and 6 to 11 ns a dead object in the sweep.
 // Weak spot.  Segments of 32 MiB, each one M's: the range is reserved far larger than the limit asked for, and the
-//             limit is counted in bytes. Memory goes back to the kernel by whole segments only, and only from threads
-//             that go on allocating.
+//             limit is counted in bytes. Memory goes back to the kernel by whole segments only: one object that lives
+//             keeps 32 MiB resident. And a step of giving back is all of an M's heaps, in one call of the library.
 #include <dlfcn.h>
 #include <mimalloc.h>
 
@@ -37,6 +43,7 @@
 #include <mutex>
 #include <vector>
 
+#include "allocators/mimalloc/thread_heaps.h"
 #include "base/check.h"
 #include "base/lock.h"
 #include "base/os/memory.h"
@@ -49,6 +56,8 @@
 
 namespace gearbox::allocators {
 namespace {
+
+using mimalloc_parts::ThreadHeaps;
 
 struct Options {
   bool segregate = true;
@@ -130,11 +139,6 @@ Status open_library(Pool& pool) {  // lock held
 struct Cache {  // one P's
   std::uint64_t unflushed_bytes = 0;
 };
-struct ThreadHeaps {  // one M's
-  mi_heap_t* scanned = nullptr;
-  mi_heap_t* noscan = nullptr;
-  std::uint64_t collections = 0;  // of Mimalloc::wanted_collections_, done by this M
-};
 
 class Mimalloc final : public Allocator {
  public:
@@ -164,6 +168,7 @@ class Mimalloc final : public Allocator {
   }
   void begin_sweep() override {
     for (P* p : ps_) empty(*p);
+    resident_bytes_ = std::max(resident_bytes_, heap_->in_use_bytes.load(std::memory_order_relaxed));
     next_chunk_.store(0, std::memory_order_relaxed);  // the world's restart publishes it
     done_.store(false, std::memory_order_relaxed);
   }
@@ -173,16 +178,7 @@ class Mimalloc final : public Allocator {
   void enumerate(void (*visit)(void*, const Object&), void* context) override {
     for_each_start([&](std::uintptr_t cell) { visit(context, find_object(*heap_, cell)); });
   }
-  // Segments that are free as a whole go back, when the thread whose they are collects its heaps: this one now, others
-  // at their next allocation. One step, and only when a sweep has freed more than is to be kept: a collection of all
-  // heaps a cycle would cost more than the memory is worth.
-  bool release_free_memory(std::uint64_t keep_bytes) override {
-    const std::uint64_t freed = freed_bytes_.load(std::memory_order_relaxed);
-    if (freed - released_at_.exchange(freed, std::memory_order_relaxed) <= keep_bytes) return false;
-    wanted_collections_.fetch_add(1, std::memory_order_relaxed);
-    if (auto* heaps = static_cast<ThreadHeaps*>(current_m()->allocator_data)) collect_heaps(*heaps);
-    return false;
-  }
+  bool release_free_memory(std::uint64_t keep_bytes) override;
   AllocatorStats stats() const override {
     return {.in_use_bytes = heap_->in_use_bytes.load(std::memory_order_relaxed),
             .metadata_bytes = table_bytes(),
@@ -199,8 +195,8 @@ class Mimalloc final : public Allocator {
     return chunks * (3 * kChunkWords * sizeof(std::uint64_t) + kChunkBytes / kCrossingBytes * sizeof(std::uint64_t)) +
            chunks_;
   }
-  void collect_heaps(ThreadHeaps& heaps);
-  mi_heap_t* heap_of_thread(bool noscan);
+  [[gnu::noinline]] ThreadHeaps* make_thread_heaps();
+  mi_heap_t* heap_of(ThreadHeaps& heaps, bool noscan);
   // What the library sets aside for a request: the account's unit, the same when it is made and when it is freed.
   static std::size_t held_by(std::size_t need) noexcept { return pool().library.good_size(need); }
   void* take_block(mi_heap_t* heap, std::size_t bytes);
@@ -234,15 +230,14 @@ class Mimalloc final : public Allocator {
   std::atomic<std::uint8_t>* touched_ = nullptr;  // by chunk: was there ever a start bit
   std::uint32_t active_ = 0;
   std::atomic<std::size_t> next_chunk_{0};
-  std::atomic<std::uint32_t> sweeping_{0};
   std::atomic<bool> done_{true};
   std::atomic<std::uint64_t> freed_bytes_{0}, freed_objects_{0};
-  std::atomic<std::uint64_t> released_at_{0};         // freed_bytes_ at the last release_free_memory()
-  std::atomic<std::uint64_t> wanted_collections_{0};  // of every M's heaps
   std::vector<P*> ps_;
   std::vector<std::unique_ptr<Cache>> caches_;
-  std::mutex threads_lock_;
-  std::vector<std::unique_ptr<ThreadHeaps>> threads_;
+  std::mutex threads_lock_;  // guards the three below, but for begin_sweep()
+  std::vector<std::shared_ptr<ThreadHeaps>> threads_;
+  std::size_t releasing_ = 0;         // the next of threads_ in a round of giving back; 0: no round
+  std::uint64_t resident_bytes_ = 0;  // most that was in use since the last round: it is resident still
 };
 
 Result<bool> Mimalloc::reserve(Heap& heap) {
@@ -258,7 +253,7 @@ Result<bool> Mimalloc::reserve(Heap& heap) {
     Result<void*> memory = os::reserve(bytes, 0, kSegmentBytes);
     if (!memory) return memory.error();
     mi_arena_id_t arena = 0;
-    if (!the.library.manage_os_memory_ex(*memory, bytes, true, false, true, -1, true, &arena)) {
+    if (!the.library.manage_os_memory_ex(*memory, bytes, false, false, true, -1, true, &arena)) {
       os::release(*memory, bytes);
       return Error{
           fmt::format(
@@ -307,26 +302,42 @@ Mimalloc::~Mimalloc() {
     if (base_ != 0 && r.base == base_) r.taken = false;
 }
 
-// The calling M's own. F4: not in kMark, but later then.
-void Mimalloc::collect_heaps(ThreadHeaps& heaps) {
-  if (heap_->phase.load(std::memory_order_relaxed) == GcPhase::kMark) return;
-  heaps.collections = wanted_collections_.load(std::memory_order_relaxed);
-  for (mi_heap_t* heap : {heaps.scanned, heaps.noscan})
+// Segments that are free as a whole go back, one M's a step. A round begins only when more was in use since the last
+// one than is to be kept, and much of that is free: a collection of all heaps in every cycle would cost more than the
+// memory is worth. No M needs threads_lock_ but for its first allocation.
+bool Mimalloc::release_free_memory(std::uint64_t keep_bytes) {
+  std::shared_ptr<ThreadHeaps> heaps;
+  bool more = false;
+  {
+    std::lock_guard hold(threads_lock_);
+    const std::uint64_t in_use = heap_->in_use_bytes.load(std::memory_order_relaxed);
+    if (threads_.empty()) return false;
+    if (releasing_ == 0) {
+      if (resident_bytes_ <= keep_bytes || resident_bytes_ <= in_use + in_use / 8) return false;
+      resident_bytes_ = in_use;
+    }
+    heaps = threads_[releasing_++];
+    more = releasing_ < threads_.size();
+    if (!more) releasing_ = 0;
+  }
+  heaps->take();
+  for (mi_heap_t* heap : {heaps->scanned, heaps->noscan})
     if (heap != nullptr) pool().library.heap_collect(heap, true);
+  heaps->give();
+  return more;
 }
 
-mi_heap_t* Mimalloc::heap_of_thread(bool noscan) {
-  M* m = current_m();
-  auto* heaps = static_cast<ThreadHeaps*>(m->allocator_data);
-  if (heaps == nullptr) {
-    std::lock_guard hold(threads_lock_);
-    threads_.push_back(std::make_unique<ThreadHeaps>());
-    heaps = threads_.back().get();
-    m->allocator_data = heaps;
-  }
-  if (heaps->collections != wanted_collections_.load(std::memory_order_relaxed)) [[unlikely]]
-    collect_heaps(*heaps);
-  mi_heap_t*& heap = noscan && options_.segregate ? heaps->noscan : heaps->scanned;
+ThreadHeaps* Mimalloc::make_thread_heaps() {
+  auto heaps = std::make_shared<ThreadHeaps>();
+  mimalloc_parts::heaps_of_this_thread.all.push_back(heaps);
+  current_m()->allocator_data = heaps.get();
+  std::lock_guard hold(threads_lock_);
+  threads_.push_back(heaps);
+  return heaps.get();
+}
+
+mi_heap_t* Mimalloc::heap_of(ThreadHeaps& heaps, bool noscan) {
+  mi_heap_t*& heap = noscan && options_.segregate ? heaps.noscan : heaps.scanned;
   if (heap == nullptr) heap = pool().library.heap_new_in_arena(arena_);
   return heap;
 }
@@ -360,9 +371,13 @@ void* Mimalloc::allocate(P& p, const TypeDesc* type, std::size_t bytes) {
   const std::size_t need = sizeof(ObjectHeader) + bytes;
   const std::size_t held = held_by(need);
   if (heap_->in_use_bytes.load(std::memory_order_relaxed) + held > limit_bytes_) return nullptr;
-  mi_heap_t* heap = heap_of_thread(type == nullptr || type->ref_count == 0);
-  if (heap == nullptr) return nullptr;
-  void* block = take_block(heap, need);
+  auto* heaps = static_cast<ThreadHeaps*>(current_m()->allocator_data);
+  if (heaps == nullptr) [[unlikely]]
+    heaps = make_thread_heaps();
+  heaps->enter();
+  mi_heap_t* heap = heap_of(*heaps, type == nullptr || type->ref_count == 0);
+  void* block = heap != nullptr ? take_block(heap, need) : nullptr;
+  heaps->leave();
   if (block == nullptr) return nullptr;
   const auto cell = reinterpret_cast<std::uintptr_t>(block);
   GEARBOX_INVARIANT(F1, heap_->contains(cell) && cell % kGranule == 0, "the library gave {}", block);
@@ -405,7 +420,8 @@ void Mimalloc::set_crossings(std::uintptr_t cell, std::size_t bytes, std::uint64
 
 bool Mimalloc::sweep(P&, std::size_t units) {
   if (done_.load(std::memory_order_relaxed)) return false;
-  sweeping_.fetch_add(1, std::memory_order_acq_rel);  // partner: finish_sweep()
+  auto* mine = static_cast<ThreadHeaps*>(current_m()->allocator_data);  // some of what is freed may be of these
+  if (mine != nullptr) mine->enter();
   bool more = true;
   while (units > 0) {
     const std::size_t chunk = next_chunk_.fetch_add(1, std::memory_order_relaxed);
@@ -418,7 +434,7 @@ bool Mimalloc::sweep(P&, std::size_t units) {
     sweep_chunk(chunk);
     --units;
   }
-  sweeping_.fetch_sub(1, std::memory_order_acq_rel);  // partner: finish_sweep()
+  if (mine != nullptr) mine->leave();
   return more;
 }
 
@@ -446,7 +462,6 @@ void Mimalloc::sweep_chunk(std::size_t chunk) {
 }
 
 void Mimalloc::finish_sweep() {
-  while (sweeping_.load(std::memory_order_acquire) != 0) os::yield_thread();  // partner: sweep()
   std::atomic<std::uint64_t>* const last = marks_[active_ ^ 1];
   for (std::size_t chunk = 0; chunk < chunks_; ++chunk) {
     if (touched_[chunk].load(std::memory_order_relaxed) == 0) continue;
