@@ -258,8 +258,8 @@ class Bump final : public Allocator {
   std::size_t table_bytes_ = 0;
   std::uintptr_t records_ = 0;
   std::size_t records_bytes_ = 0;
-  std::atomic<std::size_t> next_page_{0};
-  std::vector<P*> ps_;  // changed only while the world is stopped
+  std::atomic<std::size_t> next_page_{1};  // not at the base: interfaces/allocator.h
+  std::vector<P*> ps_;                     // changed only while the world is stopped
   std::vector<std::unique_ptr<Cache>> caches_;
 };
 

@@ -23,6 +23,8 @@
 //               (begin_mark(), begin_sweep(), p_removed()) drops it: the cell may be dead after the cycle.
 //   Joining     Free memory next to free memory serves as one piece, whatever it was before: a heap that was full of
 //               small or middling objects, and of which nothing is left, serves large ones of an eighth of the range.
+//   The base    No object begins at Heap::base. Who marks, looks up or allocates has that number in registers and in frames
+//               on goroutines' stacks, where it would keep the object: the very first one of every program.
 //   The range   Most of it can be used; when it is full, refill() and allocate_large() say null, and serve again after a
 //               collection.
 //   The kernel  Memory that nothing lives in any more is not resident for ever: some cycles and release_free_memory(0)

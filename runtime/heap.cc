@@ -2,6 +2,7 @@
 
 #include <atomic>
 
+#include "runtime/dead_frames.h"
 #include "runtime/finalizer.h"
 #include "runtime/panic.h"
 
@@ -97,6 +98,7 @@ void array_too_long(std::size_t count, std::size_t element_bytes) {
 
 void gc() {
   const Inside inside;
+  overwrite_dead_frames();  // the caller's calls so far have left words there, and waits in frames that cover them
   current_runtime().collector().collect(GcReason::kExplicit);
 }
 

@@ -79,7 +79,7 @@ void SizeClass::check() const {
   GEARBOX_REQUIRE(held == heap_->in_use_bytes.load(std::memory_order_relaxed),
                   "spans hold {} bytes, the account says {}", held,
                   heap_->in_use_bytes.load(std::memory_order_relaxed));
-  GEARBOX_REQUIRE(held / kHeapPage + page_heap_.free_pages() == page_heap_.frontier(),
+  GEARBOX_REQUIRE(PageHeap::kFirstPage + held / kHeapPage + page_heap_.free_pages() == page_heap_.frontier(),
                   "pages are lost: {} held, {} free, {} in all", held / kHeapPage, page_heap_.free_pages(),
                   page_heap_.frontier());
 }

@@ -35,6 +35,7 @@ class PageHeap {
   void start(std::uintptr_t base, std::size_t pages) noexcept {
     base_ = base;
     pages_ = pages;
+    frontier_ = kFirstPage;
   }
   // grow: from behind the frontier, if nothing that was given back fits.
   PageRun take(std::size_t count, bool grow);
@@ -46,6 +47,9 @@ class PageHeap {
   }                                         // pages below it have been handed out once; world stopped
   std::size_t free_pages() const noexcept;  // below the frontier; world stopped
   void check() const;                       // world stopped
+
+  // No object begins at the heap's base (interfaces/allocator.h, "The base").
+  static constexpr std::size_t kFirstPage = 1;
 
  private:
   static constexpr std::size_t kPiecePages = (std::size_t{4} << 20) / kHeapPage;  // of one release()

@@ -49,6 +49,7 @@ TEST_P(AllocatorContract, ObjectsAreZeroedAlignedApartAndInRange) {
         ASSERT_NE(at, nullptr);
         const auto address = reinterpret_cast<std::uintptr_t>(at);
         ASSERT_EQ(address % 16, 0u) << bytes;
+        ASSERT_NE(address, w->heap().base) << "a number that is on many stacks";
         ASSERT_TRUE(w->heap().contains(address) && w->heap().contains(address + bytes - 1));
         for (std::size_t b = 0; b < bytes; ++b) ASSERT_EQ(at[b], 0) << bytes << " byte " << b;
         auto after = taken.lower_bound(address);
