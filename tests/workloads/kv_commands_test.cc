@@ -1,6 +1,7 @@
 // Commands against the replies of Redis 7.0, byte for byte.
 #include <gtest/gtest.h>
 
+#include "tests/pollers/poller_harness.h"
 #include "tests/runtime/program.h"
 #include "workloads/kv_server/commands.h"
 
@@ -209,6 +210,22 @@ TEST(KvCommands, Config) {
       EXPECT_NE(all.find(name), std::string::npos) << name;
     EXPECT_EQ(kv::reply_length(all), all.size());
     EXPECT_EQ(ask(store, "config help").substr(0, 5), "*11\r\n");
+  });
+}
+
+// The stars of a pattern multiply for a matcher that tries each of them at every place: twelve of them against one name
+// are millions of tries, and each pattern of the request is held against each name.
+TEST(KvCommands, APatternOfStarsTakesNoLonger) {
+  testing::Watchdog watchdog(60);
+  testing::run(testing::Program{}, [] {
+    auto store = std::make_unique<Store>();
+    std::string request = "config get";
+    for (int i = 0; i < 1000; ++i) {
+      request += ' ';
+      for (int star = 0; star < 12; ++star) request += "*?";
+      request += '!';
+    }
+    EXPECT_EQ(ask(*store, request), "*0\r\n");
   });
 }
 

@@ -132,6 +132,30 @@ TEST_P(KvServer, PastTheOutputLimitTheConnectionEndsAndOthersGoOn) {
   });
 }
 
+// One request may ask for more than the machine has: what is built counts while it is built.
+TEST_P(KvServer, AReplyIsBoundedWhileItIsBuilt) {
+  run([] {
+    Serving serving({.query_bytes = 8 << 20, .output_bytes = 8 << 20});
+    const net::Conn other = serving.connect();
+    ASSERT_EQ(ask(other, {"SET", "m", std::string(1 << 20, 'v')}), "+OK\r\n");
+    for (int i = 0; i < 50; ++i) ASSERT_EQ(ask(other, {"RPUSH", "l", std::string(100'000, 'v')}).substr(0, 1), ":");
+    const std::uint64_t before = os::peak_resident_bytes();
+    std::string mget = "*601\r\n$4\r\nMGET\r\n", lranges, gets, infos = "*100002\r\n$7\r\nCOMMAND\r\n$4\r\nINFO\r\n";
+    for (int i = 0; i < 600; ++i) mget += "$1\r\nm\r\n";
+    for (int i = 0; i < 120; ++i) lranges += encode({"LRANGE", "l", "0", "-1"});
+    for (int i = 0; i < 600; ++i) gets += encode({"GET", "m"});
+    for (int i = 0; i < 100'000; ++i) infos += "$4\r\nINCR\r\n";
+    for (const std::string& requests : {mget, lranges, gets, infos}) {
+      const net::Conn greedy = serving.connect();
+      greedy.write(requests);
+      while (ask(other, {"INFO", "clients"}).find("connected_clients:1\r\n") == std::string::npos) sleep(kMillisecond);
+      greedy.close();
+    }
+    EXPECT_LT(os::peak_resident_bytes() - before, std::uint64_t{128} << 20);
+    other.close();
+  });
+}
+
 TEST_P(KvServer, PastTheQueryLimitTheConnectionEnds) {
   run([] {
     Serving serving({.query_bytes = 1 << 20, .output_bytes = 1 << 20});
@@ -303,6 +327,16 @@ TEST(KvServerCollected, DataSurvivesCollectionsUnderLoad) {
       });
       EXPECT_GT(stats.gc_cycles, 0u);
     }
+}
+
+// Whoever can reach the machine could read and change everything.
+TEST(KvServerWorkload, BeyondLoopbackNeedsAPassword) {
+  ::unsetenv("GEARBOX_KV_PASSWORD");
+  const Report report =
+      testing::run_workload("kv_server", {"epoll", {}}, {{"bind", 1}, {"port", 6399}, {"requests", 1}});
+  const std::string failures = testing::failures_of(report);
+  for (const char* part : {"bind=any", "0.0.0.0:6399", "GEARBOX_KV_PASSWORD", "bind=loopback"})
+    EXPECT_NE(failures.find(part), std::string::npos) << part << " is not in: " << failures;
 }
 
 TEST(KvServerWorkload, RunsUnderRedisBenchmark) {
