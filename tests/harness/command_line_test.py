@@ -8,6 +8,7 @@ import os
 import pathlib
 import shutil
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -195,12 +196,92 @@ class InTheMiddle(Case):
         self.assertEqual(process.returncode, 0, err)
         self.assertEqual(json.loads(out)["ok"], 40)
 
+    SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
     def test_a_server_ends_well_when_told_to(self):
-        process = self.start("run", "kv_server", "--set", "serve=on", "--json")
-        line = process.stderr.readline()  # it says where it listens
-        process.send_signal(signal.SIGINT)
+        for poller in ("epoll", "io_uring"):
+            for number in self.SIGNALS:
+                process = self.start("run", "kv_server", "--poller", poller, "--set", "serve=on", "--json")
+                line = process.stderr.readline()  # it says where it listens
+                process.send_signal(number)
+                out, err = process.communicate(timeout=60)
+                record = json.loads(out)
+                if record["status"] != "unsupported":  # a container that refuses io_uring
+                    self.assertEqual((process.returncode, record["status"]), (0, "ok"), (poller, number, line + err))
+
+    def test_a_server_beyond_loopback_needs_a_password_and_tells_it_to_nobody(self):
+        code, out, err = self.call("run", "kv_server", "--set", "serve=on", "--set", "bind=any", "--set", "port=6399")
+        self.assertEqual(code, 1, err)
+        for part in ("bind=any", "0.0.0.0:6399", "auth=on", "GEARBOX_KV_PASSWORD"):
+            self.assertIn(part, out)
+        code, out, _ = self.call("run", "kv_server", "--set", "serve=on", "--set", "auth=on", environment={"GEARBOX_KV_PASSWORD": ""})
+        self.assertEqual((code, "GEARBOX_KV_PASSWORD, which is empty" in out), (1, True), out)
+        process = self.start("run", "kv_server", "--set", "serve=on", "--set", "auth=on", "--json", environment={"GEARBOX_KV_PASSWORD": "opensesame"})
+        line = process.stderr.readline()
+        port = int(line.split("127.0.0.1:")[1].split(";")[0])
+        with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
+            replies = client.makefile("rb")
+            for request, reply in ((b"PING\r\n", b"-NOAUTH Authentication required.\r\n"), (b"AUTH opensesame\r\n", b"+OK\r\n"), (b"PING\r\n", b"+PONG\r\n")):
+                client.sendall(request)
+                self.assertEqual(replies.readline(), reply)
+        process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=60)
-        self.assertEqual((process.returncode, json.loads(out)["status"]), (0, "ok"), line + err)
+        self.assertEqual((process.returncode, "opensesame" in line + out + err), (0, False), err)
+
+    def test_a_cell_that_serves_nobody_dies_of_the_signal(self):
+        for number in self.SIGNALS:
+            process = self.start("run", "ping_pong", "--set", "rounds=1000000000", "--boot-trace", "--timeout", "0", "--json")
+            while "main begins" not in process.stderr.readline():
+                self.assertIsNone(process.poll())
+            process.send_signal(number)
+            out, err = process.communicate(timeout=60)
+            self.assertEqual((process.returncode, out), (130, ""), (number, err))
+
+    def test_a_signal_to_us_alone_ends_the_analysis_as_well(self):
+        sleeper = self.folder / "python"
+        sleeper.write_text(f"#!/bin/sh\necho $$ >{self.folder}/pid\nexec sleep 1000\n")
+        sleeper.chmod(0o755)
+        run = self.folder / "results" / "tiny" / "20240101T000000Z-x"
+        run.mkdir(parents=True)
+        (run / "plan.jsonl").touch()
+        (run / "manifest.json").write_text("{}")
+        for number in self.SIGNALS:
+            process = self.start("report", run, environment={"GEARBOX_PYTHON": str(sleeper)})
+            pid = self.folder / "pid"
+            while not (pid.exists() and pid.read_text().endswith("\n")):
+                self.assertIsNone(process.poll(), "it has ended already")
+                time.sleep(0.01)
+            child = int(pid.read_text())
+            while pathlib.Path(f"/proc/{child}/comm").read_text() != "sleep\n":
+                time.sleep(0.01)
+            process.send_signal(number)
+            out, err = process.communicate(timeout=60)
+            self.assertEqual(process.returncode, 128 + number, out + err)
+            self.assertFalse(pathlib.Path(f"/proc/{child}").exists())
+            pid.unlink()
+
+    def cell_that_serves(self):
+        spec = self.folder / "spec.json"
+        spec.write_text(json.dumps({"seq": 0, "block": 0, "cell": "x", "workload": "kv_server", "params": {"serve": "on"}, "procs": 1, "runner": os.getpid(),
+                                    "combo": {"scheduler": "gmp", "allocator": "size_class", "collector": "stw", "poller": "epoll"}}))
+        result = open(self.folder / "result.json", "w+")
+        self.addCleanup(result.close)
+        process = self.start("cell", spec, close_fds=False, preexec_fn=lambda: (os.dup2(result.fileno(), 3), os.set_inheritable(3, True)))
+        self.assertIn("serving on", process.stdout.readline())
+        return process
+
+    def test_no_thread_but_one_can_be_given_the_signal(self):
+        process = self.cell_that_serves()
+        takers = []
+        for thread in pathlib.Path(f"/proc/{process.pid}/task").iterdir():
+            fields = dict(line.split(":\t", 1) for line in (thread / "status").read_text().splitlines())
+            blocked = int(fields["SigBlk"], 16)
+            if not all(blocked >> (number - 1) & 1 for number in self.SIGNALS):
+                takers.append(fields["Name"])
+        self.assertIn(takers, ([], ["gearbox-signals"]))
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(process.wait(timeout=60), 0)
+        process.communicate()
 
     def test_a_build_in_the_middle_of_a_sweep_changes_nothing(self):
         program = self.folder / "gearbox-copy"
