@@ -35,6 +35,7 @@ enum class Mutant : std::uint32_t {
   kHideClosures,         // the words of closures kept outside stacks are not roots
   kNoBirthStamp,         // a goroutine is born in a group of slots that scans skip, and does not say so
   kHideRegisters,        // what an interrupted goroutine holds in registers is not a root
+  kStaleDeadline,        // a deadline that was moved while its timer fired ends operations all the same
   kCount
 };
 
