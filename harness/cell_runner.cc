@@ -62,8 +62,8 @@ std::uint64_t oom_kills() {
 // with it caches and time (Mytkowicz 2009), so every attempt draws a new one.
 std::vector<std::string> environment(std::uint64_t seed) {
   std::vector<std::string> out = {"LANG=C.UTF-8"};
-  for (const char* name :
-       {"PATH", "HOME", "TMPDIR", "ASAN_OPTIONS", "TSAN_OPTIONS", "UBSAN_OPTIONS", "LD_LIBRARY_PATH"})
+  for (const char* name : {"PATH", "HOME", "TMPDIR", "ASAN_OPTIONS", "TSAN_OPTIONS", "UBSAN_OPTIONS", "LD_LIBRARY_PATH",
+                           "GEARBOX_KV_PASSWORD"})
     if (const char* value = std::getenv(name)) out.push_back(std::string(name) + "=" + value);
   Random random(seed);
   out.push_back("GEARBOX_PADDING=" + std::string(random.below(4096), 'x'));

@@ -4,7 +4,7 @@
 //             answered in batches, two goroutines a connection so that a client which sends without reading does not
 //             stand still. The client is the one everybody uses for Redis, in a process of its own, so the server
 //             cannot know what it is measured with.
-// Structure.  kv_server/resp: the protocol. kv_server/store: the data. kv_server/data_commands, server_commands: what
+// Structure.  kv_server/resp, replies: the protocol. kv_server/limits: what clients may take. kv_server/store: the data. kv_server/data_commands, server_commands: what
 //             commands do; kv_server/commands: their table. kv_server/connection: reading, queueing, sending.
 //             kv_server/server: the accepter. Here: the child process, and a client of our own that checks answers,
 //             before and after.
@@ -14,7 +14,9 @@
 //             one before had been answered by then. So a server that stands still for a while is charged for every
 //             question that fell into it.
 // Rejected.   Only our own load generator: it would share the process's scheduler and poller with the server.
-// Weak spot.  redis-benchmark is one thread: on two cores it, not the server, is the limit of many tests.
+// Weak spot.  redis-benchmark is one thread: on two cores it, not the server, is the limit of many tests. With auth=on
+//             it is given the password on its command line, where other users of the machine can see it: it has no
+//             other way.
 #include <algorithm>
 #include <csignal>
 #include <cstdlib>
@@ -44,10 +46,20 @@ struct Params {
   std::uint64_t pipeline = 16;
   std::uint64_t keyspace = 100'000;
   std::uint64_t value_bytes = 32;
+  bool auth = false;
+  std::uint64_t max_clients = 10'000;
+  std::uint64_t idle_s = 300;
+  std::uint64_t query_mib = 256;
+  std::uint64_t output_mib = 256;
+  std::uint64_t client_memory_mib = 1024;
 
   void visit(OptionVisitor& v) {
     v.field("port", port, {0, 65535}, "TCP port. 0: any free one.");
-    v.field("bind", bind, {"loopback", "any"}, "Who may connect: this machine, or everybody who can reach it.");
+    v.field("bind", bind, {"loopback", "any"},
+            "Who may connect: this machine, or everybody who can reach it. any needs auth=on.");
+    v.field("auth", auth,
+            "Clients must know the password (AUTH; Redis's requirepass). It comes from the environment: "
+            "GEARBOX_KV_PASSWORD.");
     v.field("serve", serve, "Serve until SIGINT or SIGTERM instead of running redis-benchmark.");
     v.field("tests", tests, {"all", "strings", "get"},
             "Tests of redis-benchmark. all: set,get,incr,lpush,mset; strings: set,get; get: get.");
@@ -56,9 +68,18 @@ struct Params {
     v.field("pipeline", pipeline, {1, 1024}, "Requests sent before their replies are awaited.");
     v.field("keyspace", keyspace, {1, 100'000'000}, "Different keys the tests choose from.");
     v.field("value_bytes", value_bytes, {1, 1 << 20}, "Bytes of a value.");
+    v.field("max_clients", max_clients, {1, 65'536}, "Connections at a time; the next one is told so and closed.");
+    v.field("idle_s", idle_s, {0, 86'400}, "Seconds after which a silent connection is closed. 0: never.");
+    v.field("query_mib", query_mib, {2, 65'536},
+            "MiB of a request. The longest value follows from this and the next two.");
+    v.field("output_mib", output_mib, {2, 65'536},
+            "MiB of a connection's replies that are built or wait to be read; past it the connection is closed.");
+    v.field("client_memory_mib", client_memory_mib, {4, 1 << 20},
+            "MiB of the requests and replies of all connections; on top come 128 KiB for each connection.");
   }
 };
 
+constexpr const char* kPasswordVariable = "GEARBOX_KV_PASSWORD";  // not an option: options end up in records and in ps
 constexpr std::string_view kTestNames[] = {"set,get,incr,lpush,mset", "set,get", "get"};
 constexpr std::size_t kTestCounts[] = {5, 2, 1};
 
@@ -66,8 +87,9 @@ constexpr std::size_t kTestCounts[] = {5, 2, 1};
 
 class Client {
  public:
-  explicit Client(const std::string& address) {
+  Client(const std::string& address, const std::string& password) {
     if (auto conn = net::dial(address)) conn_ = *conn;
+    if (!password.empty()) ask({"AUTH", password});
   }
   ~Client() {
     if (conn_) conn_.close();
@@ -100,8 +122,8 @@ std::string visible(std::string_view reply) {
   return out;
 }
 
-void check_answers(const std::string& address, Report& report) {
-  Client client(address);
+void check_answers(const std::string& address, const std::string& password, Report& report) {
+  Client client(address, password);
   std::string wrong;
   const auto expect = [&](std::initializer_list<std::string_view> request, std::string_view expected) {
     const std::string found = client.ask(request);
@@ -132,7 +154,7 @@ void check_answers(const std::string& address, Report& report) {
   for (int i = 0; i < kCounters; ++i) {
     done.add(1);
     go([&] {
-      Client one(address);
+      Client one(address, password);
       for (int n = 0; n < kEach; ++n) one.ask({"INCR", "check:sum"});
       done.done();
     });
@@ -144,8 +166,9 @@ void check_answers(const std::string& address, Report& report) {
 }
 
 // Asks for one key while the benchmark runs, on a schedule of its own (Checks, above).
-void probe(const std::string& address, const std::atomic<bool>& stop, Histogram& latency, std::uint64_t& wrong) {
-  Client client(address);
+void probe(const std::string& address, const std::string& password, const std::atomic<bool>& stop, Histogram& latency,
+           std::uint64_t& wrong) {
+  Client client(address, password);
   for (std::int64_t due = now_ns(); !stop.load(std::memory_order_acquire); due += kMillisecond) {
     if (const std::int64_t early = due - now_ns(); early > 0) sleep(early);
     if (client.ask({"GET", "check:7"}) != "$8\r\nvalue 49\r\n") ++wrong;
@@ -169,7 +192,8 @@ std::string find_benchmark() {
 }
 
 // Runs the program; its standard output comes through the poller. Error: it could not be started, or did not end well.
-Result<std::string> run_benchmark(const std::string& program, const Params& params, const std::string& address) {
+Result<std::string> run_benchmark(const std::string& program, const Params& params, const std::string& address,
+                                  const std::string& password) {
   int ends[2];
   if (const int made = os::socket_pair(ends); made < 0) return os_error("socketpair", -made);
   os::set_blocking(ends[1], true);
@@ -193,6 +217,7 @@ Result<std::string> run_benchmark(const std::string& program, const Params& para
                        "-r",
                        std::to_string(params.keyspace),
                        "--csv"};
+  if (!password.empty()) request.arguments.insert(request.arguments.end(), {"-a", password});
   request.output = ends[1];
   request.own_group = false;  // Ctrl-C and the end of a cell's group reach it, too
   auto child = os::spawn(request);
@@ -252,23 +277,23 @@ std::vector<Row> parse_csv(const std::string& text) {
   return rows;
 }
 
-void run_load(const Params& params, const std::string& address, Report& report) {
+void run_load(const Params& params, const std::string& address, const std::string& password, Report& report) {
   const std::string program = find_benchmark();
   if (program.empty()) {
     report.check("redis-benchmark", false, "redis-benchmark is not on PATH: install the package redis-tools");
     return;
   }
-  check_answers(address, report);
+  check_answers(address, password, report);
   std::atomic<bool> stop{false};
   Histogram latency;
   std::uint64_t wrong = 0;
   WaitGroup probing;
   probing.add(1);
   go([&] {
-    probe(address, stop, latency, wrong);
+    probe(address, password, stop, latency, wrong);
     probing.done();
   });
-  const auto text = run_benchmark(program, params, address);
+  const auto text = run_benchmark(program, params, address, password);
   stop.store(true, std::memory_order_release);
   probing.wait();
   if (!text) {
@@ -291,26 +316,50 @@ void run_load(const Params& params, const std::string& address, Report& report) 
                     "requests/s");
   report.histogram("latency", "ns", std::move(latency));
   report.check_equal("wrong answers to the probe", wrong, std::uint64_t{0});
-  Client client(address);
+  Client client(address, password);
   std::int64_t keys = 0;
   const std::string size = client.ask({"DBSIZE"});
   const bool counted = size.size() > 3 && kv::parse_integer(std::string_view(size).substr(1, size.size() - 3), keys);
   report.check("DBSIZE after the load", counted && keys >= 201, visible(size));
 }
 
+kv::Limits limits_of(const Params& params, std::string password) {
+  kv::Limits limits;
+  limits.query_bytes = params.query_mib << 20;
+  limits.output_bytes = params.output_mib << 20;
+  limits.memory_bytes = params.client_memory_mib << 20;
+  limits.clients = params.max_clients;
+  limits.idle_seconds = static_cast<std::int64_t>(params.idle_s);
+  limits.password = std::move(password);
+  return limits;
+}
+
 void run(const Params& params, Report& report) {
   if (!net::real())
     return report.check("poller", false,
                         "kv_server needs a poller that moves bytes; this one completes everything at once");
-  auto listener =
-      net::listen(fmt::format("{}:{}", params.bind == Params::Bind::kAny ? "0.0.0.0" : "127.0.0.1", params.port));
+  const std::string wanted =
+      fmt::format("{}:{}", params.bind == Params::Bind::kAny ? "0.0.0.0" : "127.0.0.1", params.port);
+  if (params.bind == Params::Bind::kAny && !params.auth)
+    return report.check("bind", false,
+                        fmt::format("bind=any listens on {}, which others can reach, and there is no password: set "
+                                    "auth=on and the password in {}, or bind=loopback",
+                                    wanted, kPasswordVariable));
+  const char* secret = std::getenv(kPasswordVariable);
+  const std::string password = params.auth && secret != nullptr ? secret : "";
+  if (params.auth && password.empty())
+    return report.check("auth", false,
+                        fmt::format("auth=on needs the password in the environment variable {}, which is {}",
+                                    kPasswordVariable, secret == nullptr ? "not set" : "empty"));
+  auto listener = net::listen(wanted);
   if (!listener) return report.check("listen", false, listener.error().message);
   const std::string address = listener->address();
-  auto owned = std::make_unique<kv::Server>(*listener);  // too large for a goroutine's stack
+  auto owned =
+      std::make_unique<kv::Server>(*listener, limits_of(params, password));  // too large for a goroutine's stack
   kv::Server& server = *owned;
   server.start();
   if (!params.serve) {
-    run_load(params, address, report);
+    run_load(params, address, password, report);
     server.stop();
     report.check("accepter", server.failure().empty(), server.failure());
     return;

@@ -19,11 +19,23 @@ Request words(std::string_view line) {
   }
   return request;
 }
-std::string ask(Store& store, std::string_view line) {
-  std::string out;
-  EXPECT_TRUE(execute(store, words(line), out));
-  return out;
-}
+// A client without a connection: what it asks and what it gets.
+struct Asker {
+  explicit Asker(Limits given = {}) : limits(std::move(given)), pool(limits.memory_bytes) {}
+  // "" when the replies have met a limit.
+  std::string ask(const Request& request, bool stays = true) {
+    Quota quota(pool, limits.output_bytes);
+    Replies out(quota);
+    EXPECT_EQ(execute(session, request, out), stays);
+    return out.text();
+  }
+  std::string ask(std::string_view line) { return ask(words(line)); }
+
+  const Limits limits;
+  Pool pool;
+  Store store;
+  Session session{store, limits};
+};
 // "|" for the end of a line.
 std::string shown(std::string reply) {
   for (std::size_t at = reply.find("\r\n"); at != std::string::npos; at = reply.find("\r\n", at))
@@ -37,8 +49,8 @@ struct Row {
 };
 void expect_all(std::initializer_list<Row> rows) {
   testing::run(testing::Program{}, [&] {
-    auto store = std::make_unique<Store>();
-    for (const Row& row : rows) EXPECT_EQ(shown(ask(*store, row.request)), row.reply) << row.request;
+    auto client = std::make_unique<Asker>();
+    for (const Row& row : rows) EXPECT_EQ(shown(client->ask(row.request)), row.reply) << row.request;
   });
 }
 
@@ -153,12 +165,7 @@ TEST(KvCommands, Server) {
       {"foo a b", "-ERR unknown command 'foo', with args beginning with: 'a' 'b' |"},
       {"foo", "-ERR unknown command 'foo', with args beginning with: |"},
   });
-  testing::run(testing::Program{}, [] {
-    Store store;
-    std::string out;
-    EXPECT_FALSE(execute(store, words("quit"), out));
-    EXPECT_EQ(out, "+OK\r\n");
-  });
+  testing::run(testing::Program{}, [] { EXPECT_EQ(std::make_unique<Asker>()->ask(words("quit"), false), "+OK\r\n"); });
 }
 
 TEST(KvCommands, Info) {
@@ -170,17 +177,17 @@ TEST(KvCommands, Info) {
       {"info keyspace", "$44|# Keyspace|db0:keys=3,expires=1,avg_ttl=0||"},
       {"del c", ":1|"},
       {"info KEYSPACE", "$44|# Keyspace|db0:keys=2,expires=0,avg_ttl=0||"},
-      {"info clients", "$51|# Clients|connected_clients:0|blocked_clients:0||"},
+      {"info clients", "$69|# Clients|connected_clients:0|maxclients:10000|blocked_clients:0||"},
   });
   testing::run(testing::Program{}, [] {
-    Store store;
+    auto client = std::make_unique<Asker>();
     for (const char* all : {"info", "info everything", "info all", "info stats keyspace clients memory server"}) {
-      const std::string reply = ask(store, all);
+      const std::string reply = client->ask(all);
       for (const char* part : {"# Server\r\n", "\r\n\r\n# Clients\r\n", "\r\n\r\n# Memory\r\n", "used_memory:",
                                "\r\n\r\n# Stats\r\n", "total_commands_processed:0", "\r\n\r\n# Keyspace\r\n"})
         EXPECT_NE(reply.find(part), std::string::npos) << all << ": " << part;
     }
-    EXPECT_EQ(ask(store, "info memory").find("# Server"), std::string::npos);
+    EXPECT_EQ(client->ask("info memory").find("# Server"), std::string::npos);
   });
 }
 
@@ -204,12 +211,12 @@ TEST(KvCommands, Config) {
       {"config rewrite", "-ERR The server is running without a config file|"},
   });
   testing::run(testing::Program{}, [] {
-    Store store;
-    const std::string all = ask(store, "config get *");
+    auto client = std::make_unique<Asker>();
+    const std::string all = client->ask("config get *");
     for (const char* name : {"save", "appendonly", "maxmemory", "databases", "proto-max-bulk-len"})
       EXPECT_NE(all.find(name), std::string::npos) << name;
     EXPECT_EQ(kv::reply_length(all), all.size());
-    EXPECT_EQ(ask(store, "config help").substr(0, 5), "*11\r\n");
+    EXPECT_EQ(client->ask("config help").substr(0, 5), "*11\r\n");
   });
 }
 
@@ -218,14 +225,91 @@ TEST(KvCommands, Config) {
 TEST(KvCommands, APatternOfStarsTakesNoLonger) {
   testing::Watchdog watchdog(60);
   testing::run(testing::Program{}, [] {
-    auto store = std::make_unique<Store>();
+    auto client = std::make_unique<Asker>();
     std::string request = "config get";
     for (int i = 0; i < 1000; ++i) {
       request += ' ';
       for (int star = 0; star < 12; ++star) request += "*?";
       request += '!';
     }
-    EXPECT_EQ(ask(*store, request), "*0\r\n");
+    EXPECT_EQ(client->ask(request), "*0\r\n");
+  });
+}
+
+TEST(KvCommands, ConfigTellsTheLimits) {
+  testing::run(testing::Program{}, [] {
+    Limits limits{.query_bytes = 3 << 20, .output_bytes = 4 << 20, .memory_bytes = 64 << 20, .clients = 7};
+    limits.idle_seconds = 9;
+    auto client = std::make_unique<Asker>(limits);
+    for (const auto& [name, value] : {std::pair<std::string, std::string>{"maxclients", "7"},
+                                      {"timeout", "9"},
+                                      {"client-query-buffer-limit", std::to_string(3 << 20)},
+                                      {"client-output-buffer-limit", fmt::format("normal {} 0 0", 4 << 20)},
+                                      {"maxmemory-clients", std::to_string(64 << 20)},
+                                      {"proto-max-bulk-len", std::to_string(limits.value_bytes())},
+                                      {"requirepass", ""}})
+      EXPECT_EQ(client->ask("config get " + name),
+                fmt::format("*2\r\n${}\r\n{}\r\n${}\r\n{}\r\n", name.size(), name, value.size(), value));
+  });
+}
+
+TEST(KvCommands, WithoutThePasswordThereIsNothingButAuth) {
+  constexpr const char* kWrong = "-WRONGPASS invalid username-password pair or user is disabled.|";
+  constexpr const char* kNone = "-NOAUTH Authentication required.|";
+  testing::run(testing::Program{}, [&] {
+    Limits limits;
+    limits.password = "secret";
+    auto client = std::make_unique<Asker>(limits);
+    for (const Command& each : all_commands()) {
+      if (each.name == "auth" || each.name == "quit") continue;
+      Request request;
+      request.arguments.assign(static_cast<std::size_t>(std::abs(each.arity)), "1");
+      request.arguments[0] = each.name;
+      EXPECT_EQ(shown(client->ask(request)), kNone) << each.name;
+    }
+    for (const char* wrong : {"auth secre", "auth secret1", "auth SECRET", "auth ''", "auth other secret"})
+      EXPECT_EQ(shown(client->ask(wrong)), kWrong) << wrong;
+    EXPECT_EQ(shown(client->ask("auth a b c")), "-ERR syntax error|");
+    EXPECT_EQ(shown(client->ask("auth")), "-ERR wrong number of arguments for 'auth' command|");
+    EXPECT_EQ(shown(client->ask("ping")), kNone);
+    EXPECT_EQ(shown(client->ask("auth default secret")), "+OK|");
+    EXPECT_EQ(shown(client->ask("ping")), "+PONG|");
+    EXPECT_EQ(shown(client->ask("auth wrong")), kWrong);
+    EXPECT_EQ(shown(client->ask("ping")), "+PONG|");  // as in Redis: the first AUTH still counts
+  });
+  expect_all({
+      {"auth secret",
+       "-ERR AUTH <password> called without any password configured for the default user. Are you sure your "
+       "configuration is correct?|"},
+      {"auth default anything", "+OK|"},
+      {"auth other anything", kWrong},
+  });
+}
+
+// Every command that can answer with more than it was asked with.
+TEST(KvCommands, NoReplyIsBuiltBeyondTheLimit) {
+  testing::run(testing::Program{}, [] {
+    auto client = std::make_unique<Asker>(Limits{.output_bytes = 1 << 20});
+    const std::string value(100'000, 'v');
+    for (int i = 0; i < 50; ++i) EXPECT_NE(client->ask(Request{{"rpush", "l", value}, {}}), "") << "this one is short";
+    EXPECT_EQ(client->ask(Request{{"set", "m", value}, {}}), "+OK\r\n");
+    Request info{{"command", "info"}, {}}, docs{{"command", "docs"}, {}}, mget{{"mget"}, {}};
+    Request keys{{"command", "getkeys", "del"}, {}};
+    for (int i = 0; i < 20'000; ++i) info.arguments.push_back("get"), docs.arguments.push_back("get");
+    for (int i = 0; i < 20; ++i) mget.arguments.push_back("m"), keys.arguments.push_back(value);
+    for (const Request& request :
+         {info, docs, mget, keys, Request{{"lrange", "l", "0", "-1"}, {}}, Request{{"lpop", "l", "40"}, {}}}) {
+      EXPECT_EQ(client->ask(request), "") << request.arguments[0] << ' ' << request.arguments[1];
+      EXPECT_EQ(client->pool.used(), 0u);
+    }
+    EXPECT_EQ(client->ask("lrange l 0 0").size(), value.size() + 15);  // what is asked for in its place is there
+    std::int64_t left = 0;
+    const std::string length = client->ask("llen l");
+    ASSERT_TRUE(parse_integer(std::string_view(length).substr(1, length.size() - 3), left));
+    EXPECT_GT(left, 35);  // an item that did not fit is still there
+    const std::string big(2 << 20, 'v');
+    EXPECT_EQ(client->ask(Request{{"echo", big}, {}}), "");
+    EXPECT_EQ(client->ask(Request{{"ping", big}, {}}), "");
   });
 }
 
@@ -243,15 +327,15 @@ TEST(KvCommands, CommandTellsAboutCommands) {
       {"command getkeys get a b", "-ERR Invalid number of arguments specified for command|"},
   });
   testing::run(testing::Program{}, [] {
-    Store store;
+    auto client = std::make_unique<Asker>();
     const std::string count = std::to_string(all_commands().size());
-    EXPECT_EQ(ask(store, "command count"), ":" + count + "\r\n");
+    EXPECT_EQ(client->ask("command count"), ":" + count + "\r\n");
     for (const char* each : {"command", "command info", "command list"}) {
-      const std::string reply = ask(store, each);
+      const std::string reply = client->ask(each);
       EXPECT_EQ(reply.substr(0, count.size() + 3), "*" + count + "\r\n") << each;
       EXPECT_EQ(reply_length(reply), reply.size()) << each;
     }
-    const std::string docs = ask(store, "command docs");
+    const std::string docs = client->ask("command docs");
     EXPECT_EQ(reply_length(docs), docs.size());
   });
 }

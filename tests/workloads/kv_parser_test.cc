@@ -110,6 +110,56 @@ TEST(KvParser, LimitsAreInclusive) {
   EXPECT_EQ(read_whole(std::string(65'536, 'a') + "\n").requests.size(), 1u);
 }
 
+TEST(KvParser, LimitsCanBeSmallerAndSayWhy) {
+  const auto error_of = [](ParserLimits limits, const std::string& text) {
+    Parser parser(limits);
+    Request request;
+    std::string error;
+    std::size_t at = 0;
+    return parser.next(text, at, request, error) == Parsed::kError ? error : "none";
+  };
+  const ParserLimits small{.bulk_bytes = 10, .arguments = 3};
+  EXPECT_EQ(error_of(small, "*3\r\n$10\r\n"), "none");
+  EXPECT_EQ(error_of(small, "*3\r\n$11\r\n"), "Protocol error: invalid bulk length");
+  EXPECT_EQ(error_of(small, "*4\r\n"), "Protocol error: invalid multibulk length");
+  EXPECT_EQ(error_of(kUnauthenticated, "*10\r\n$16384\r\n"), "none");
+  EXPECT_EQ(error_of(kUnauthenticated, "*11\r\n"), "Protocol error: unauthenticated multibulk length");
+  EXPECT_EQ(error_of(kUnauthenticated, "*1\r\n$16385\r\n"), "Protocol error: unauthenticated bulk length");
+  EXPECT_EQ(error_of(kUnauthenticated, "*1\r\n$-1\r\n"), "Protocol error: invalid bulk length");
+}
+
+// A request of many arguments is left often: others want the processor, and what it takes is paid for as it grows.
+TEST(KvParser, PausesInALongRequestAndCanBeEndedThere) {
+  constexpr std::size_t kArguments = 100'000;
+  std::string text = "*" + std::to_string(kArguments) + "\r\n", error;
+  for (std::size_t i = 0; i < kArguments; ++i) text += "$0\r\n\r\n";
+  Request request;
+  std::size_t pauses = 0, at = 0;
+  Parser parser({}, [&] { return ++pauses > 0; });
+  ASSERT_EQ(parser.next(text, at, request, error), Parsed::kRequest);
+  EXPECT_GE(pauses, 2 * (kArguments / Parser::kArgumentsBetweenPauses));
+  EXPECT_GE(parser.memory_bytes(request), kArguments * 32);
+  parser.shrink(request);
+  EXPECT_LT(parser.memory_bytes(request), 100'000u);
+  at = pauses = 0;
+  Parser ended({}, [&] { return ++pauses < 3; });
+  EXPECT_EQ(ended.next(text, at, request, error), Parsed::kError);
+  EXPECT_EQ(pauses, 3u);
+}
+
+TEST(KvReplies, LengthOfAReplyThatNestsOrLies) {
+  std::string deep;
+  for (int i = 0; i < 1'000'000; ++i) deep += "*1\r\n";
+  EXPECT_EQ(reply_length(deep), 0u);
+  EXPECT_EQ(reply_length(deep + ":1\r\n:2\r\n"), deep.size() + 4);
+  EXPECT_EQ(reply_length("*2\r\n*2\r\n:1\r\n$1\r\nx\r\n*0\r\n+next\r\n"), 23u);
+  for (const char* lie : {"*9223372036854775807\r\n*9223372036854775807\r\n*3\r\n:1\r\n", "$9223372036854775807\r\nx",
+                          "$9223372036854775806\r\nx\r\n", "$5\r\nabc\r\n"})
+    EXPECT_EQ(reply_length(lie), 0u) << lie;
+  EXPECT_EQ(reply_length("$-1\r\n"), 5u);
+  EXPECT_EQ(reply_length("*-1\r\n"), 5u);
+}
+
 // What is announced is not what is there: the least that can complete the request is known, and nothing is reserved.
 TEST(KvParser, KnowsHowMuchIsMissing) {
   Parser parser;

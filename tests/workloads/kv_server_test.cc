@@ -7,56 +7,11 @@
 
 #include "base/os/memory.h"
 #include "tests/runtime/program.h"
+#include "tests/workloads/kv_serving.h"
 #include "tests/workloads/workload.h"
-#include "workloads/kv_server/server.h"
 
 namespace gearbox::workloads::kv {
 namespace {
-
-class Serving {
- public:
-  explicit Serving(Limits limits = {}) {
-    auto listener = net::listen("127.0.0.1:0");
-    EXPECT_TRUE(listener);
-    address_ = listener->address();
-    server_ = std::make_unique<Server>(*listener, limits);
-    server_->start();
-  }
-  ~Serving() {
-    server_->stop();
-    EXPECT_EQ(server_->failure(), "");
-  }
-  net::Conn connect() const {
-    auto conn = net::dial(address_);
-    EXPECT_TRUE(conn) << conn.error().message;
-    return *conn;
-  }
-  Server& server() { return *server_; }
-
- private:
-  std::string address_;
-  std::unique_ptr<Server> server_;
-};
-
-// The next whole reply; "" when the connection has ended.
-std::string next_reply(const net::Conn& conn, std::string& input) {
-  for (;;) {
-    if (const std::size_t length = reply_length(input); length > 0) {
-      std::string reply = input.substr(0, length);
-      input.erase(0, length);
-      return reply;
-    }
-    char bytes[4096];
-    const auto got = conn.read(bytes);
-    if (got.bytes == 0) return "";
-    input.append(bytes, got.bytes);
-  }
-}
-std::string ask(const net::Conn& conn, std::initializer_list<std::string_view> request) {
-  std::string input;
-  conn.write(encode(request));
-  return next_reply(conn, input);
-}
 
 class KvServer : public ::testing::TestWithParam<const char*> {
  protected:
@@ -114,77 +69,6 @@ TEST_P(KvServer, AClientThatDoesNotReadWhileItSendsIsServed) {
     std::string input;
     EXPECT_EQ(next_reply(conn, input), ":1\r\n");
     conn.close();
-  });
-}
-
-TEST_P(KvServer, PastTheOutputLimitTheConnectionEndsAndOthersGoOn) {
-  run([] {
-    Serving serving({.query_bytes = 1 << 20, .output_bytes = 1 << 20});
-    const net::Conn greedy = serving.connect(), other = serving.connect();
-    ASSERT_EQ(ask(other, {"SET", "key", std::string(100'000, 'v')}), "+OK\r\n");
-    std::string requests;
-    for (int i = 0; i < 100; ++i) requests += encode({"GET", "key"});
-    while (greedy.write(requests).ok()) {
-    }
-    EXPECT_EQ(ask(other, {"PING"}), "+PONG\r\n");
-    greedy.close();
-    other.close();
-  });
-}
-
-// One request may ask for more than the machine has: what is built counts while it is built.
-TEST_P(KvServer, AReplyIsBoundedWhileItIsBuilt) {
-  run([] {
-    Serving serving({.query_bytes = 8 << 20, .output_bytes = 8 << 20});
-    const net::Conn other = serving.connect();
-    ASSERT_EQ(ask(other, {"SET", "m", std::string(1 << 20, 'v')}), "+OK\r\n");
-    for (int i = 0; i < 50; ++i) ASSERT_EQ(ask(other, {"RPUSH", "l", std::string(100'000, 'v')}).substr(0, 1), ":");
-    const std::uint64_t before = os::peak_resident_bytes();
-    std::string mget = "*601\r\n$4\r\nMGET\r\n", lranges, gets, infos = "*100002\r\n$7\r\nCOMMAND\r\n$4\r\nINFO\r\n";
-    for (int i = 0; i < 600; ++i) mget += "$1\r\nm\r\n";
-    for (int i = 0; i < 120; ++i) lranges += encode({"LRANGE", "l", "0", "-1"});
-    for (int i = 0; i < 600; ++i) gets += encode({"GET", "m"});
-    for (int i = 0; i < 100'000; ++i) infos += "$4\r\nINCR\r\n";
-    for (const std::string& requests : {mget, lranges, gets, infos}) {
-      const net::Conn greedy = serving.connect();
-      greedy.write(requests);
-      while (ask(other, {"INFO", "clients"}).find("connected_clients:1\r\n") == std::string::npos) sleep(kMillisecond);
-      greedy.close();
-    }
-    EXPECT_LT(os::peak_resident_bytes() - before, std::uint64_t{128} << 20);
-    other.close();
-  });
-}
-
-TEST_P(KvServer, PastTheQueryLimitTheConnectionEnds) {
-  run([] {
-    Serving serving({.query_bytes = 1 << 20, .output_bytes = 1 << 20});
-    const net::Conn conn = serving.connect();
-    const std::string much(1 << 16, 'x');
-    conn.write("*2\r\n$3\r\nGET\r\n$500000000\r\n");
-    while (conn.write(much).ok()) {
-    }
-    char byte[1];
-    EXPECT_EQ(conn.read(byte).bytes, 0u);
-    conn.close();
-  });
-}
-
-// Announcing costs nothing: memory comes with the bytes.
-TEST_P(KvServer, AnAnnouncedValueTakesNoMemory) {
-  run([] {
-    Serving serving;
-    std::vector<net::Conn> conns;
-    const std::uint64_t before = os::peak_resident_bytes();
-    for (int i = 0; i < 8; ++i) {
-      conns.push_back(serving.connect());
-      conns.back().write("*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$536870912\r\nx");
-    }
-    const net::Conn other = serving.connect();
-    for (int i = 0; i < 50; ++i) EXPECT_EQ(ask(other, {"PING"}), "+PONG\r\n");
-    EXPECT_LT(os::peak_resident_bytes() - before, std::uint64_t{256} << 20);
-    for (const auto& conn : conns) conn.close();
-    other.close();
   });
 }
 
@@ -339,7 +223,7 @@ TEST(KvServerWorkload, BeyondLoopbackNeedsAPassword) {
     EXPECT_NE(failures.find(part), std::string::npos) << part << " is not in: " << failures;
 }
 
-TEST(KvServerWorkload, RunsUnderRedisBenchmark) {
+bool has_redis_benchmark() {
   const char* path = ::getenv("PATH");
   bool found = false;
   for (std::string_view rest = path != nullptr ? path : ""; !rest.empty();) {
@@ -347,16 +231,31 @@ TEST(KvServerWorkload, RunsUnderRedisBenchmark) {
     found |= ::access((std::string(rest.substr(0, end)) + "/redis-benchmark").c_str(), X_OK) == 0;
     rest.remove_prefix(std::min(end + 1, rest.size()));
   }
+  return found;
+}
+
+TEST(KvServerWorkload, RunsUnderRedisBenchmark) {
   for (const char* poller : {"epoll", "io_uring"}) {
     const Report report =
         testing::run_workload("kv_server", {poller, {}}, {{"requests", 2000}, {"connections", 10}, {"keyspace", 1000}});
-    if (found) {
+    if (has_redis_benchmark()) {
       EXPECT_EQ(testing::failures_of(report), "");
       EXPECT_FALSE(report.hists.empty());
     } else {  // then the cell says what is missing
       EXPECT_NE(testing::failures_of(report).find("install the package redis-tools"), std::string::npos);
     }
   }
+}
+
+TEST(KvServerWorkload, RunsWithAPassword) {
+  if (!has_redis_benchmark()) GTEST_SKIP() << "needs redis-benchmark (package redis-tools)";
+  ::setenv("GEARBOX_KV_PASSWORD", "open sesame", 1);
+  const Report report = testing::run_workload(
+      "kv_server", {"epoll", {}}, {{"requests", 2000}, {"connections", 10}, {"keyspace", 1000}, {"auth", 1}});
+  EXPECT_EQ(testing::failures_of(report), "");
+  ::unsetenv("GEARBOX_KV_PASSWORD");
+  EXPECT_NE(testing::failures_of(testing::run_workload("kv_server", {"epoll", {}}, {{"auth", 1}})).find("not set"),
+            std::string::npos);
 }
 
 }  // namespace

@@ -49,11 +49,13 @@ constexpr Command kCommands[] = {
      "Get array of Redis command details"},
     {"select", 2, select_database, "loading stale fast", 0, 0, 0, "@fast @connection", "connection", "1.0.0",
      "Change the selected database for the current connection"},
+    {"auth", -2, auth, "noscript loading stale fast no_auth allow_busy", 0, 0, 0, "@fast @connection", "connection",
+     "1.0.0", "Authenticate to the server"},
     {"quit", -1, quit, "noscript loading stale fast no_auth allow_busy", 0, 0, 0, "@fast @connection", "connection",
      "1.0.0", "Close the connection"},
 };
 
-void unknown(const Arguments& a, std::string& out) {
+void unknown(const Arguments& a, Replies& out) {
   std::string rest;
   for (std::size_t i = 1; i < a.size() && rest.size() < 128; ++i)
     rest += fmt::format("'{}' ", a[i].substr(0, 128 - rest.size()));
@@ -69,14 +71,14 @@ const Command* find_command(std::string_view name) {
   return nullptr;
 }
 
-void wrong_arguments(std::string& out, std::string_view name) {
+void wrong_arguments(Replies& out, std::string_view name) {
   std::string lower(name.substr(0, 128));
   std::transform(lower.begin(), lower.end(), lower.begin(),
                  [](char c) { return static_cast<char>(std::tolower(static_cast<unsigned char>(c))); });
   reply_error(out, fmt::format("ERR wrong number of arguments for '{}' command", lower));
 }
 
-bool execute(Store& store, const Request& request, std::string& out) {
+bool execute(Session& session, const Request& request, Replies& out) {
   const Arguments& a = request.arguments;
   const Command* known = find_command(a[0]);
   if (known == nullptr) {
@@ -86,8 +88,10 @@ bool execute(Store& store, const Request& request, std::string& out) {
   const auto count = static_cast<int>(a.size());
   if (known->arity >= 0 ? count != known->arity : count < -known->arity)
     wrong_arguments(out, known->name);
+  else if (!session.authenticated && known->run != auth && known->run != quit)
+    reply_error(out, "NOAUTH Authentication required.");
   else
-    known->run(store, a, out);
+    known->run(session, a, out);
   return known->run != quit;
 }
 

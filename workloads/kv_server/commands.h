@@ -22,6 +22,6 @@ std::span<const Command> all_commands();
 const Command* find_command(std::string_view name);  // null: there is none. Letters of either case
 
 // Carries out a request and appends its reply. False: the connection ends after the reply (QUIT). On a goroutine.
-bool execute(Store& store, const Request& request, std::string& out);
+bool execute(Session& session, const Request& request, Replies& out);
 
 }  // namespace gearbox::workloads::kv

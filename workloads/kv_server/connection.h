@@ -6,23 +6,19 @@
 #pragma once
 
 #include <atomic>
-#include <cstddef>
+#include <cstdint>
 
 #include "runtime/api.h"
 #include "workloads/kv_server/commands.h"
+#include "workloads/kv_server/limits.h"
 
 namespace gearbox::workloads::kv {
 
-struct Limits {
-  // Of one request that is not complete: Redis's client-query-buffer-limit.
-  std::size_t query_bytes = std::size_t{1} << 30;
-  // Of replies not sent yet. Redis has none for normal clients by default; here a client must not take the machine's
-  // memory.
-  std::size_t output_bytes = std::size_t{256} << 20;
-};
+// When bytes last came from the client or were taken by it: now_ns().
+using LastSeen = std::atomic<std::int64_t>;
 
 // Serves one connection until its end, and returns when everything has been sent or cannot be. On a goroutine; starts
-// another. Closes nothing.
-void serve(Store& store, const net::Conn& conn, const Limits& limits = {});
+// another. Closes the connection only when a limit is met.
+void serve(Store& store, const net::Conn& conn, const Limits& limits, Pool& pool, LastSeen& seen);
 
 }  // namespace gearbox::workloads::kv

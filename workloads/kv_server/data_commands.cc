@@ -24,7 +24,8 @@ std::int64_t from_unix_ms(std::int64_t unix_ms) { return unix_ms - os::wall_ns()
 
 // ---- strings
 
-void get(Store& store, const Arguments& a, std::string& out) {
+void get(Session& session, const Arguments& a, Replies& out) {
+  Store& store = session.store;
   const std::uint64_t hash = store.hash_of(a[1]);
   std::string_view value;
   bool found = false;
@@ -41,10 +42,12 @@ void get(Store& store, const Arguments& a, std::string& out) {
   keep_alive(value.data());
 }
 
-void set(Store& store, const Arguments& a, std::string& out) {
+void set(Session& session, const Arguments& a, Replies& out) {
+  Store& store = session.store;
   bool only_new = false, only_old = false, keep_ttl = false, wants_old = false, expires = false;
   std::int64_t expires_ms = 0;
   for (std::size_t i = 3; i < a.size(); ++i) {
+    GEARBOX_SAFEPOINT();
     const bool seconds = same_word(a[i], "ex"), at_seconds = same_word(a[i], "exat"), at_ms = same_word(a[i], "pxat");
     if (same_word(a[i], "nx") && !only_old) {
       only_new = true;
@@ -87,7 +90,7 @@ void set(Store& store, const Arguments& a, std::string& out) {
   if (!wants_old) reply_simple(out, "OK");
 }
 
-static void change(Store& store, const Arguments& a, std::int64_t by, std::string& out) {
+static void change(Store& store, const Arguments& a, std::int64_t by, Replies& out) {
   const std::uint64_t hash = store.hash_of(a[1]);
   Store::Locked hold(store, Store::shard_bit(hash));
   Entry* entry = store.find(a[1], hash);
@@ -104,20 +107,26 @@ static void change(Store& store, const Arguments& a, std::int64_t by, std::strin
   set_text(*entry, heap_copy(text), text.size());
   reply_integer(out, value);
 }
-void incr(Store& store, const Arguments& a, std::string& out) { change(store, a, 1, out); }
-void decr(Store& store, const Arguments& a, std::string& out) { change(store, a, -1, out); }
-void incrby(Store& store, const Arguments& a, std::string& out) {
+void incr(Session& session, const Arguments& a, Replies& out) { change(session.store, a, 1, out); }
+void decr(Session& session, const Arguments& a, Replies& out) { change(session.store, a, -1, out); }
+void incrby(Session& session, const Arguments& a, Replies& out) {
+  Store& store = session.store;
   std::int64_t by = 0;
   if (!parse_integer(a[2], by)) return reply_error(out, kNotInteger);
   change(store, a, by, out);
 }
 
-void mset(Store& store, const Arguments& a, std::string& out) {
+void mset(Session& session, const Arguments& a, Replies& out) {
+  Store& store = session.store;
   if (a.size() % 2 == 0) return reply_error(out, "ERR wrong number of arguments for 'mset' command");
   std::uint64_t shards = 0;
-  for (std::size_t i = 1; i < a.size(); i += 2) shards |= Store::shard_bit(store.hash_of(a[i]));
+  for (std::size_t i = 1; i < a.size(); i += 2) {
+    GEARBOX_SAFEPOINT();
+    shards |= Store::shard_bit(store.hash_of(a[i]));
+  }
   Store::Locked hold(store, shards);
   for (std::size_t i = 1; i < a.size(); i += 2) {
+    GEARBOX_SAFEPOINT();
     Entry* entry = store.find_or_add(a[i], store.hash_of(a[i]));
     set_text(*entry, heap_copy(a[i + 1]), a[i + 1].size());
     store.set_expiry(*entry, 0);
@@ -127,14 +136,19 @@ void mset(Store& store, const Arguments& a, std::string& out) {
 
 static std::uint64_t shards_of_keys(const Store& store, const Arguments& a) {
   std::uint64_t shards = 0;
-  for (std::size_t i = 1; i < a.size(); ++i) shards |= Store::shard_bit(store.hash_of(a[i]));
+  for (std::size_t i = 1; i < a.size(); ++i) {
+    GEARBOX_SAFEPOINT();
+    shards |= Store::shard_bit(store.hash_of(a[i]));
+  }
   return shards;
 }
 
-void mget(Store& store, const Arguments& a, std::string& out) {
+void mget(Session& session, const Arguments& a, Replies& out) {
+  Store& store = session.store;
   Store::Locked hold(store, shards_of_keys(store, a));
   reply_array(out, a.size() - 1);
-  for (std::size_t i = 1; i < a.size(); ++i) {
+  for (std::size_t i = 1; i < a.size() && !out.full(); ++i) {
+    GEARBOX_SAFEPOINT();
     Entry* entry = store.find(a[i], store.hash_of(a[i]));
     if (entry == nullptr || entry->list.load() != nullptr)
       reply_nil(out);
@@ -143,22 +157,30 @@ void mget(Store& store, const Arguments& a, std::string& out) {
   }
 }
 
-void del(Store& store, const Arguments& a, std::string& out) {
+void del(Session& session, const Arguments& a, Replies& out) {
+  Store& store = session.store;
   Store::Locked hold(store, shards_of_keys(store, a));
   std::int64_t gone = 0;
-  for (std::size_t i = 1; i < a.size(); ++i) gone += store.erase(a[i], store.hash_of(a[i])) ? 1 : 0;
+  for (std::size_t i = 1; i < a.size(); ++i) {
+    GEARBOX_SAFEPOINT();
+    gone += store.erase(a[i], store.hash_of(a[i])) ? 1 : 0;
+  }
   reply_integer(out, gone);
 }
-void exists(Store& store, const Arguments& a, std::string& out) {
+void exists(Session& session, const Arguments& a, Replies& out) {
+  Store& store = session.store;
   Store::Locked hold(store, shards_of_keys(store, a));
   std::int64_t there = 0;
-  for (std::size_t i = 1; i < a.size(); ++i) there += store.find(a[i], store.hash_of(a[i])) != nullptr ? 1 : 0;
+  for (std::size_t i = 1; i < a.size(); ++i) {
+    GEARBOX_SAFEPOINT();
+    there += store.find(a[i], store.hash_of(a[i])) != nullptr ? 1 : 0;
+  }
   reply_integer(out, there);
 }
 
 // ---- lists
 
-static void push(Store& store, const Arguments& a, void (*one)(List&, char*, std::uint32_t), std::string& out) {
+static void push(Store& store, const Arguments& a, void (*one)(List&, char*, std::uint32_t), Replies& out) {
   const std::uint64_t hash = store.hash_of(a[1]);
   Store::Locked hold(store, Store::shard_bit(hash));
   Entry* entry = store.find(a[1], hash);
@@ -168,13 +190,16 @@ static void push(Store& store, const Arguments& a, void (*one)(List&, char*, std
     entry = store.find_or_add(a[1], hash);
     entry->list = list;
   }
-  for (std::size_t i = 2; i < a.size(); ++i) one(*list, heap_copy(a[i]), static_cast<std::uint32_t>(a[i].size()));
+  for (std::size_t i = 2; i < a.size(); ++i) {
+    GEARBOX_SAFEPOINT();
+    one(*list, heap_copy(a[i]), static_cast<std::uint32_t>(a[i].size()));
+  }
   reply_integer(out, static_cast<std::int64_t>(list->length));
 }
-void lpush(Store& store, const Arguments& a, std::string& out) { push(store, a, push_left, out); }
-void rpush(Store& store, const Arguments& a, std::string& out) { push(store, a, push_right, out); }
+void lpush(Session& session, const Arguments& a, Replies& out) { push(session.store, a, push_left, out); }
+void rpush(Session& session, const Arguments& a, Replies& out) { push(session.store, a, push_right, out); }
 
-static void pop(Store& store, const Arguments& a, std::string_view (*one)(List&), std::string& out) {
+static void pop(Store& store, const Arguments& a, std::string_view (*one)(List&), Replies& out) {
   const bool counted = a.size() > 2;
   std::int64_t count = 1;
   if (a.size() > 3) return wrong_arguments(out, a[0]);
@@ -188,17 +213,19 @@ static void pop(Store& store, const Arguments& a, std::string_view (*one)(List&)
   if (list == nullptr) return reply_error(out, kWrongType);
   const std::uint64_t taken = std::min(static_cast<std::uint64_t>(count), list->length);
   if (counted) reply_array(out, taken);
-  for (std::uint64_t i = 0; i < taken; ++i) {
+  for (std::uint64_t i = 0; i < taken && !out.full(); ++i) {  // what does not fit stays in the list
+    GEARBOX_SAFEPOINT();
     const std::string_view item = one(*list);
     reply_bulk(out, item);
     keep_alive(item.data());
   }
   if (list->length == 0) store.erase(a[1], hash);
 }
-void lpop(Store& store, const Arguments& a, std::string& out) { pop(store, a, pop_left, out); }
-void rpop(Store& store, const Arguments& a, std::string& out) { pop(store, a, pop_right, out); }
+void lpop(Session& session, const Arguments& a, Replies& out) { pop(session.store, a, pop_left, out); }
+void rpop(Session& session, const Arguments& a, Replies& out) { pop(session.store, a, pop_right, out); }
 
-void llen(Store& store, const Arguments& a, std::string& out) {
+void llen(Session& session, const Arguments& a, Replies& out) {
+  Store& store = session.store;
   const std::uint64_t hash = store.hash_of(a[1]);
   Store::Locked hold(store, Store::shard_bit(hash));
   Entry* entry = store.find(a[1], hash);
@@ -207,7 +234,8 @@ void llen(Store& store, const Arguments& a, std::string& out) {
   reply_integer(out, static_cast<std::int64_t>(entry->list->length));
 }
 
-void lrange(Store& store, const Arguments& a, std::string& out) {
+void lrange(Session& session, const Arguments& a, Replies& out) {
+  Store& store = session.store;
   std::int64_t from = 0, to = 0;
   if (!parse_integer(a[2], from) || !parse_integer(a[3], to)) return reply_error(out, kNotInteger);
   const std::uint64_t hash = store.hash_of(a[1]);
@@ -223,7 +251,8 @@ void lrange(Store& store, const Arguments& a, std::string& out) {
   if (from > to || from >= length) return reply_array(out, 0);
   reply_array(out, static_cast<std::size_t>(to - from + 1));
   std::int64_t place = 0;
-  for (Chunk* chunk = list->head; chunk != nullptr && place <= to; chunk = chunk->right) {
+  for (Chunk* chunk = list->head; chunk != nullptr && place <= to && !out.full(); chunk = chunk->right) {
+    GEARBOX_SAFEPOINT();
     for (std::uint32_t i = 0; i < chunk->count; ++i, ++place)
       if (place >= from && place <= to)
         reply_bulk(out, {chunk->item[chunk->first + i].load(), chunk->bytes[chunk->first + i]});

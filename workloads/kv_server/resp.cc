@@ -12,8 +12,8 @@ namespace gearbox::workloads::kv {
 namespace {
 
 constexpr std::size_t kMostInlineBytes = 64 * 1024;
-constexpr std::int64_t kMostArguments = 1024 * 1024;  // Redis takes 2^31 - 1: each costs memory here before it is there
-constexpr std::int64_t kMostBulkBytes = 512LL * 1024 * 1024;
+constexpr std::size_t kKeptArguments = 1024;
+constexpr std::string_view kTooMuchMemory = "the request takes more memory than the connections may have";
 constexpr std::int64_t kNoNumber = std::numeric_limits<std::int64_t>::min();
 
 int hex_digit(char c) {
@@ -107,6 +107,13 @@ void Parser::restart() {
   pieces_.clear();
 }
 
+void Parser::shrink(Request& request) {
+  // Named types: to assign {} would empty them and keep their memory.
+  if (pieces_.capacity() > kKeptArguments && pieces_.empty()) pieces_ = decltype(pieces_)();
+  if (request.arguments.capacity() > kKeptArguments) request.arguments = std::vector<std::string_view>();
+  if (request.scratch.capacity() > kMostInlineBytes / 4) request.scratch = std::string();
+}
+
 Parsed Parser::next_inline(std::string_view rest, std::size_t& at, Request& request, std::string& error) {
   const std::size_t end = rest.find('\n', line_seen_);
   if (end == std::string_view::npos || end > kMostInlineBytes) {
@@ -152,7 +159,9 @@ Parsed Parser::next(std::string_view input, std::size_t& at, Request& request, s
   };
   if (left_ < 0) {
     if (const Parsed there = line("too big mbulk count string"); there != Parsed::kRequest) return there;
-    if (number == kNoNumber || number > kMostArguments) return failed("invalid multibulk length");
+    if (number == kNoNumber) return failed("invalid multibulk length");
+    if (number > limits_.arguments)
+      return failed(limits_.authenticated ? "invalid multibulk length" : "unauthenticated multibulk length");
     left_ = std::max<std::int64_t>(number, 0);
   }
   while (left_ > 0) {
@@ -160,7 +169,9 @@ Parsed Parser::next(std::string_view input, std::size_t& at, Request& request, s
       if (place_ >= rest.size()) return Parsed::kIncomplete;
       if (rest[place_] != '$') return failed(fmt::format("expected '$', got '{}'", rest[place_]));
       if (const Parsed there = line("too big bulk count string"); there != Parsed::kRequest) return there;
-      if (number < 0 || number > kMostBulkBytes) return failed("invalid bulk length");
+      if (number < 0) return failed("invalid bulk length");
+      if (number > limits_.bulk_bytes)
+        return failed(limits_.authenticated ? "invalid bulk length" : "unauthenticated bulk length");
       bulk_ = number;
     }
     const auto length = static_cast<std::size_t>(bulk_);
@@ -172,58 +183,51 @@ Parsed Parser::next(std::string_view input, std::size_t& at, Request& request, s
     place_ += length + 2;
     bulk_ = -1;
     --left_;
+    if (!paused(pieces_.size())) return failed(std::string(kTooMuchMemory));
   }
-  for (const auto& [place, length] : pieces_) request.arguments.push_back(rest.substr(place, length));
+  request.arguments.reserve(pieces_.size());
+  for (const auto& [place, length] : pieces_) {
+    request.arguments.push_back(rest.substr(place, length));
+    if (!paused(request.arguments.size())) return failed(std::string(kTooMuchMemory));
+  }
   at += place_;
   restart();
   return Parsed::kRequest;
 }
 
-// ---- replies
-
-void reply_simple(std::string& out, std::string_view text) { ((out += '+') += text) += "\r\n"; }
-void reply_error(std::string& out, std::string_view text) {
-  out += '-';
-  for (const char c : text) out += c == '\r' || c == '\n' ? ' ' : c;
-  out += "\r\n";
-}
-void reply_integer(std::string& out, std::int64_t value) { fmt::format_to(std::back_inserter(out), ":{}\r\n", value); }
-void reply_bulk(std::string& out, std::string_view bytes) {
-  char head[24];
-  head[0] = '$';
-  char* end = std::to_chars(head + 1, head + sizeof(head) - 2, bytes.size()).ptr;
-  *end++ = '\r';
-  *end++ = '\n';
-  out.append(head, static_cast<std::size_t>(end - head));
-  out.append(bytes);
-  out.append("\r\n", 2);
-}
-void reply_nil(std::string& out) { out += "$-1\r\n"; }
-void reply_nil_array(std::string& out) { out += "*-1\r\n"; }
-void reply_array(std::string& out, std::size_t count) { fmt::format_to(std::back_inserter(out), "*{}\r\n", count); }
+// ---- the client's side
 
 std::string encode(std::initializer_list<std::string_view> arguments) {
-  std::string out;
-  reply_array(out, arguments.size());
-  for (const auto& argument : arguments) reply_bulk(out, argument);
+  return encode(std::span(arguments.begin(), arguments.size()));
+}
+std::string encode(std::span<const std::string_view> arguments) {
+  std::string out = fmt::format("*{}\r\n", arguments.size());
+  for (const auto& argument : arguments) {
+    fmt::format_to(std::back_inserter(out), "${}\r\n", argument.size());
+    (out += argument) += "\r\n";
+  }
   return out;
 }
 
 std::size_t reply_length(std::string_view input) {
-  const std::size_t end = input.find("\r\n");
-  if (end == std::string_view::npos) return 0;
-  std::int64_t number = 0;
-  std::size_t length = end + 2;
-  if (input[0] != '$' && input[0] != '*') return length;
-  if (!parse_integer(input.substr(1, end - 1), number) || number < 0) return length;
-  if (input[0] == '$') {
-    length += static_cast<std::size_t>(number) + 2;
-    return length <= input.size() ? length : 0;
-  }
-  for (std::int64_t i = 0; i < number; ++i) {
-    const std::size_t part = reply_length(input.substr(length));
-    if (part == 0) return 0;
-    length += part;
+  std::size_t length = 0;
+  // Elements of an array are counted, not descended into: who answers chooses how deep they are.
+  for (std::uint64_t left = 1; left > 0; --left) {
+    const std::size_t end = input.find("\r\n", length);
+    if (end == std::string_view::npos) return 0;
+    const char kind = input[length];
+    std::int64_t number = 0;
+    const bool counts = (kind == '$' || kind == '*') &&
+                        parse_integer(input.substr(length + 1, end - length - 1), number) && number >= 0;
+    length = end + 2;
+    if (!counts) continue;
+    if (static_cast<std::uint64_t>(number) > input.size()) return 0;  // and sums stay far from their end
+    if (kind == '*') {
+      left += static_cast<std::uint64_t>(number);
+    } else {
+      if (static_cast<std::size_t>(number) + 2 > input.size() - length) return 0;
+      length += static_cast<std::size_t>(number) + 2;
+    }
   }
   return length;
 }

@@ -7,6 +7,7 @@
 namespace gearbox::workloads::kv {
 namespace {
 constexpr std::int64_t kFirstPause = kMillisecond, kLongestPause = 100 * kMillisecond;
+constexpr std::int64_t kLooksPerIdleTime = 10;
 }  // namespace
 
 bool Server::passes(int error_number) noexcept {
@@ -38,6 +39,53 @@ void Server::start() {
     accept_all();
     done_.done();
   });
+  if (limits_.idle_seconds == 0) return;
+  done_.add(1);
+  go([this] {
+    end_idle();
+    done_.done();
+  });
+}
+
+void Server::end_idle() {
+  const std::int64_t patience = limits_.idle_seconds * kSecond;
+  for (bool goes_on = true; goes_on;) {
+    select(on_recv(ended_, [&] { goes_on = false; }), on_recv(after(patience / kLooksPerIdleTime), [&] {
+             Guard<GoMutex> hold(lock_);
+             const std::int64_t oldest = now_ns() - patience;
+             for (const Open& each : open_) {
+               GEARBOX_SAFEPOINT();
+               if (each.seen.load(std::memory_order_relaxed) < oldest) each.conn.close();
+             }
+           }));
+  }
+}
+
+bool Server::add(const net::Conn& conn) {
+  Guard<GoMutex> hold(lock_);
+  if (stopped_) {
+    conn.close();
+    return false;
+  }
+  if (open_.size() >= limits_.clients) {
+    store_.stats.rejected.fetch_add(1, std::memory_order_relaxed);
+    conn.write("-ERR max number of clients reached\r\n");  // does not wait: nothing has been sent on it before
+    conn.close();
+    return true;
+  }
+  const auto place = open_.emplace(open_.end());
+  place->conn = conn;
+  done_.add(1);
+  go([this, place] {
+    serve(store_, place->conn, limits_, pool_, place->seen);
+    place->conn.close();
+    {
+      Guard<GoMutex> hold(lock_);
+      open_.erase(place);
+    }
+    done_.done();
+  });
+  return true;
 }
 
 void Server::accept_all() {
@@ -59,24 +107,7 @@ void Server::accept_all() {
       continue;
     }
     pause = kFirstPause;
-    lock_.lock();
-    if (stopped_) {
-      lock_.unlock();
-      conn->close();
-      return;
-    }
-    const auto place = open_.insert(open_.end(), *conn);
-    lock_.unlock();
-    done_.add(1);
-    go([this, place, conn = *conn] {
-      serve(store_, conn, limits_);
-      conn.close();
-      {
-        Guard<GoMutex> hold(lock_);
-        open_.erase(place);
-      }
-      done_.done();
-    });
+    if (!add(*conn)) return;
   }
 }
 
@@ -85,8 +116,9 @@ void Server::stop() {
   {
     Guard<GoMutex> hold(lock_);
     stopped_ = true;
-    for (const net::Conn& conn : open_) conn.close();
+    for (const Open& each : open_) each.conn.close();
   }
+  ended_.close();
   done_.wait();
 }
 

@@ -1,5 +1,6 @@
 #include "workloads/kv_server/store.h"
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 #include <random>
@@ -8,6 +9,7 @@ namespace gearbox::workloads::kv {
 namespace {
 constexpr std::uint64_t kFirstBuckets = 16;
 constexpr std::uint64_t kBucketsPerMove = 8;
+constexpr std::size_t kBytesBetweenSafepoints = 256 * 1024;
 }  // namespace
 
 Store::Store() : seed_(std::uint64_t{std::random_device{}()} << 32 | std::random_device{}()) {}
@@ -20,20 +22,45 @@ std::uint64_t Store::hash_of(std::string_view key) const {
   };
   std::uint64_t hash = seed_ ^ 0xa0761d6478bd642fULL ^ key.size();
   std::size_t i = 0;
-  for (; i + 8 <= key.size(); i += 8) {
-    std::uint64_t word = 0;
-    std::memcpy(&word, key.data() + i, 8);
-    hash = fold(hash ^ word, 0xe7037ed1a0b428dbULL);
+  while (i + 8 <= key.size()) {
+    const std::size_t end = std::min(key.size() - 7, i + kBytesBetweenSafepoints);
+    for (; i < end; i += 8) {
+      std::uint64_t word = 0;
+      std::memcpy(&word, key.data() + i, 8);
+      hash = fold(hash ^ word, 0xe7037ed1a0b428dbULL);
+    }
+    GEARBOX_SAFEPOINT();
   }
   std::uint64_t rest = 0;
   std::memcpy(&rest, key.data() + i, key.size() - i);
   return fold(hash ^ rest, 0x8ebc6af09c88c6e3ULL);
 }
 
+void copy_in_steps(char* to, std::string_view from) {
+  while (!from.empty()) {
+    const std::size_t step = std::min(from.size(), kBytesBetweenSafepoints);
+    std::memmove(to, from.data(), step);
+    to += step;
+    from.remove_prefix(step);
+    if (!from.empty()) GEARBOX_SAFEPOINT();
+  }
+}
+
 char* heap_copy(std::string_view bytes) {
   char* copy = make_bytes(bytes.size());
-  if (!bytes.empty()) std::memcpy(copy, bytes.data(), bytes.size());
+  copy_in_steps(copy, bytes);
   return copy;
+}
+
+static bool equal(std::string_view a, std::string_view b) {
+  if (a.size() != b.size()) return false;
+  while (a.size() > kBytesBetweenSafepoints) {
+    if (std::memcmp(a.data(), b.data(), kBytesBetweenSafepoints) != 0) return false;
+    a.remove_prefix(kBytesBetweenSafepoints);
+    b.remove_prefix(kBytesBetweenSafepoints);
+    GEARBOX_SAFEPOINT();
+  }
+  return a == b;
 }
 
 std::int64_t now_ms() { return now_ns() / kMillisecond; }
@@ -169,7 +196,7 @@ Entry* Store::find(std::string_view key, std::uint64_t hash) {
   Table* chain = chain_of(shard, hash);
   if (chain == nullptr) return nullptr;
   for (Entry* entry = *chain; entry != nullptr; entry = entry->next) {
-    if (entry->hash != hash || std::string_view(entry->key.load(), entry->key_bytes) != key) continue;
+    if (entry->hash != hash || !equal({entry->key.load(), entry->key_bytes}, key)) continue;
     if (entry->expires_ms == 0 || entry->expires_ms > now_ms()) return entry;
     erase(key, hash);
     return nullptr;
@@ -196,7 +223,7 @@ bool Store::erase(std::string_view key, std::uint64_t hash) {
   Table* link = chain_of(shard, hash);
   if (link == nullptr) return false;
   for (Entry* entry = *link; entry != nullptr; entry = *link) {
-    if (entry->hash == hash && std::string_view(entry->key.load(), entry->key_bytes) == key) {
+    if (entry->hash == hash && equal({entry->key.load(), entry->key_bytes}, key)) {
       const bool expired = entry->expires_ms != 0 && entry->expires_ms <= now_ms();
       *link = entry->next.load();
       --shard.count;

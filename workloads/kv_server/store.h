@@ -43,6 +43,8 @@ struct Entry {
   GEARBOX_REFS(Entry, next, key, text, list)
 };
 
+// Copies with a safepoint every few hundred kilobytes. `to` may lie in `from`, before its bytes.
+void copy_in_steps(char* to, std::string_view from);
 // A copy of the bytes on the collected heap.
 char* heap_copy(std::string_view bytes);
 std::int64_t now_ms();
@@ -58,7 +60,7 @@ std::string_view pop_right(List& list);
 struct Stats {
   std::int64_t began_ms = now_ms();
   std::atomic<std::int64_t> clients{0};
-  std::atomic<std::uint64_t> connections{0}, commands{0};
+  std::atomic<std::uint64_t> connections{0}, rejected{0}, commands{0};
 };
 
 class Store {
