@@ -81,6 +81,7 @@ int analyse_finished_run(const std::string& run, bool json) {
                  "{} {}\n",
                  verb, run, code, verb, run);
     if (first == 0) first = code;
+    if (os::interrupts() > 0) break;
   }
   if (!json) fmt::print("figures  {}/figures\nreport   {}/report.html\n", run, run);
   return first;

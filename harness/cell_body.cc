@@ -8,6 +8,7 @@
 
 #include "base/os/clock.h"
 #include "base/os/file.h"
+#include "base/os/interrupt.h"
 #include "base/os/memory.h"
 #include "base/os/process.h"
 #include "harness/cell.h"
@@ -109,6 +110,11 @@ Result<Json> run_spec(const std::string& spec_text) {
 
 int run_cell_body(const std::string& spec_text, int result_fd) {
   os::raise_descriptor_limit();  // each connection of a cell may need two
+  // Before any thread: a server in this cell can wait for a signal then, whichever thread the kernel would have chosen.
+  if (auto taken = os::take_interrupts(); !taken) {
+    fmt::print(stderr, "gearbox cell: signals: {}\n", taken.error().message);
+    return 1;
+  }
   auto result = run_spec(spec_text);
   if (!result) {  // the parent has checked all this; a spec written by hand gets the same sentence
     fmt::print(stderr, "gearbox cell: {}\n", result.error().message);

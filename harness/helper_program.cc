@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <cstdint>
 #include <filesystem>
 
 #include "base/os/disk.h"
@@ -11,6 +12,8 @@
 
 namespace gearbox::harness {
 namespace {
+
+constexpr std::int64_t kLookEvery_ns = 50'000'000, kGrace_ns = 1'000'000'000;
 
 std::vector<std::string> own_environment(const std::vector<std::string>& extra) {
   std::vector<std::string> out = extra;
@@ -65,17 +68,21 @@ int run_to_end(const std::vector<std::string>& arguments, const std::vector<std:
   request.hold_interrupt = true;
   constexpr int kErrors = 2;
   if (output_to_errors) request.output = kErrors;
+  os::count_interrupts();  // or a signal to us alone would end us, and leave the program behind
   auto child = os::spawn(request);
   if (!child) {
     fmt::print(stderr, "gearbox: {}\n", child.error().message);
     return 127;
   }
-  for (int seen = os::interrupts();;) {
-    if (auto ended = os::wait_for(*child, 1'000'000'000))
-      return ended->signal == 0 ? ended->exit_code : 128 + ended->signal;
-    if (os::interrupts() == seen) continue;
-    seen = os::interrupts();
-    os::signal_process(*child, os::last_interrupt());
+  for (int forwarded = os::interrupts();;) {
+    auto ended = os::wait_for(*child, kLookEvery_ns);
+    if (!ended && forwarded < os::interrupts()) {
+      // A terminal's Ctrl-C has reached the program as well: a second one would meet it while it handles the first.
+      if (os::last_interrupt() == SIGINT) ended = os::wait_for(*child, kGrace_ns);
+      if (!ended) os::signal_process(*child, os::last_interrupt());
+      ++forwarded;
+    }
+    if (ended) return ended->signal == 0 ? ended->exit_code : 128 + ended->signal;
   }
 }
 

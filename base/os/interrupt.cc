@@ -4,25 +4,70 @@
 #include <csignal>
 
 #include "base/os/socket.h"
+#include "base/os/thread.h"
 
 namespace gearbox::os {
 namespace {
-std::atomic<int> told{-1};
-void on_signal(int) {
-  if (const int fd = told.load(std::memory_order_relaxed); fd >= 0) signal_eventfd(fd);
+
+constexpr std::size_t kStackBytes = 128 * 1024;
+
+std::atomic<bool> taken{false};
+std::atomic<int> told{-1};  // the eventfd, until the first signal. acq_rel: whoever sees it may write to it
+
+sigset_t interrupts() {
+  sigset_t set;
+  sigemptyset(&set);
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {
+    struct sigaction now {};
+    if (::sigaction(signal, nullptr, &now) == 0 && now.sa_handler != SIG_IGN) sigaddset(&set, signal);
+  }
+  return set;
 }
+
+// As the signal would have, had it not been blocked.
+void end_by(int signal) {
+  sigset_t one;
+  sigemptyset(&one);
+  sigaddset(&one, signal);
+  ::signal(signal, SIG_DFL);
+  ::pthread_sigmask(SIG_UNBLOCK, &one, nullptr);
+  ::raise(signal);
+}
+
+void* take_all(void*) {
+  const sigset_t set = interrupts();
+  for (;;) {
+    int signal = 0;
+    if (::sigwait(&set, &signal) != 0) continue;
+    if (const int fd = told.exchange(-1, std::memory_order_acq_rel); fd >= 0)
+      signal_eventfd(fd);
+    else
+      end_by(signal);
+  }
+  return nullptr;
+}
+
 }  // namespace
 
+Status take_interrupts() {
+  GEARBOX_REQUIRE(!taken.exchange(true, std::memory_order_acq_rel));
+  const sigset_t set = interrupts();
+  if (const int error = ::pthread_sigmask(SIG_BLOCK, &set, nullptr); error != 0)
+    return os_error("pthread_sigmask", error);
+  auto thread = start_thread(take_all, nullptr, kStackBytes, "gearbox-signals");
+  if (!thread) {
+    ::pthread_sigmask(SIG_UNBLOCK, &set, nullptr);
+    return thread.error();
+  }
+  return Ok{};
+}
+
 Result<int> interrupt_eventfd() {
+  if (!taken.load(std::memory_order_acquire))
+    return Error{"signals cannot be waited for here: nobody called take_interrupts() before the first thread started"};
   const int fd = make_eventfd(false);
   if (fd < 0) return os_error("eventfd", -fd);
-  told.store(fd, std::memory_order_relaxed);
-  struct sigaction action {};
-  action.sa_handler = on_signal;
-  action.sa_flags = SA_RESTART;
-  sigemptyset(&action.sa_mask);
-  for (const int signal : {SIGINT, SIGTERM})
-    if (::sigaction(signal, &action, nullptr) != 0) return os_error("sigaction", errno);
+  told.store(fd, std::memory_order_release);
   return fd;
 }
 

@@ -64,8 +64,10 @@ class Case(unittest.TestCase):
         self.environment = {**os.environ, "GEARBOX_ROOT": str(SOURCE)}
 
     def start(self, *arguments, program=GEARBOX, **more):
-        return subprocess.Popen([program, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL,
-                                env={**self.environment, **more.pop("environment", {})}, **more)
+        process = subprocess.Popen([program, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL,
+                                   env={**self.environment, **more.pop("environment", {})}, **more)
+        self.addCleanup(process.kill)  # when the test has failed; its cell dies with it
+        return process
 
     def call(self, *arguments, **more):
         process = self.start(*arguments, **more)
