@@ -1,13 +1,13 @@
 #include "runtime/net.h"
 
-#include <algorithm>
 #include <array>
 #include <cerrno>
 
 #include "base/os/clock.h"
 #include "base/os/socket.h"
+#include "interfaces/mutant.h"
+#include "runtime/descriptor_lock.h"
 #include "runtime/runtime.h"
-#include "runtime/sync.h"
 #include "runtime/timer.h"
 
 namespace gearbox::net {
@@ -16,107 +16,7 @@ namespace {
 constexpr int kClosedNumber = ECANCELED;
 constexpr int kBacklog = 4096;  // the kernel caps it at net.core.somaxconn
 
-constexpr int index_of(Direction direction) noexcept { return static_cast<int>(direction); }
-
-// One word and, for the rare case of two operations in one direction, a line.
-class DescriptorLock {
- public:
-  // False: closed.
-  bool acquire(Direction direction) noexcept {
-    const std::uint32_t locked = kLocked << index_of(direction);
-    std::uint32_t word = word_.load(std::memory_order_relaxed);
-    for (;;) {
-      if ((word & kClosed) != 0) return false;
-      if ((word & locked) != 0) return acquire_slow(direction);
-      if (word_.compare_exchange_weak(word, (word | locked) + kReference, std::memory_order_acquire,
-                                      std::memory_order_relaxed))
-        return true;
-    }
-  }
-  // True: the caller was the last one of a closed descriptor and closes the poller's Conn (N1).
-  bool release(Direction direction) noexcept {
-    const std::uint32_t locked = kLocked << index_of(direction), waiting = kWaiting << index_of(direction);
-    std::uint32_t word = word_.load(std::memory_order_relaxed);
-    for (;;) {
-      if ((word & waiting) != 0) return release_slow(direction);
-      if (word_.compare_exchange_weak(word, (word & ~locked) - kReference, std::memory_order_acq_rel,
-                                      std::memory_order_relaxed))
-        return is_last((word & ~locked) - kReference);
-    }
-  }
-  // False: it was closed before.
-  bool close() noexcept {
-    GList woken;
-    lines_lock_.lock();
-    const std::uint32_t was = word_.fetch_or(kClosed, std::memory_order_seq_cst);  // partner: Socket::await()
-    if ((was & kClosed) == 0) {
-      word_.fetch_and(~(kWaiting | kWaiting << 1), std::memory_order_relaxed);
-      for (auto& line : lines_)
-        while (auto* node = line.pop_front()) woken.push_back(node->g);
-    }
-    lines_lock_.unlock();
-    while (G* g = woken.pop_front()) current_runtime().ready(g);
-    return (was & kClosed) == 0;
-  }
-  // A reference without a direction: the descriptor stays open meanwhile, and nobody is waited for. False: closed.
-  bool acquire_reference() noexcept {
-    std::uint32_t word = word_.load(std::memory_order_relaxed);
-    do {
-      if ((word & kClosed) != 0) return false;
-    } while (
-        !word_.compare_exchange_weak(word, word + kReference, std::memory_order_acquire, std::memory_order_relaxed));
-    return true;
-  }
-  // Gives back such a reference, or that of the open descriptor itself. True as for release().
-  bool drop() noexcept { return is_last(word_.fetch_sub(kReference, std::memory_order_acq_rel) - kReference); }
-  bool closed() const noexcept { return (word_.load(std::memory_order_seq_cst) & kClosed) != 0; }
-
- private:
-  static constexpr std::uint32_t kClosed = 1, kLocked = 2, kWaiting = 8, kReference = 32;
-  static bool is_last(std::uint32_t word) noexcept { return (word & kClosed) != 0 && word < kReference; }
-
-  [[gnu::noinline]] bool acquire_slow(Direction direction) noexcept {
-    const std::uint32_t locked = kLocked << index_of(direction), waiting = kWaiting << index_of(direction);
-    gearbox::detail::ParkedNode node;
-    node.g = current_goroutine();
-    lines_lock_.lock();
-    std::uint32_t word = word_.load(std::memory_order_relaxed);
-    for (;;) {
-      if ((word & kClosed) != 0) {
-        lines_lock_.unlock();
-        return false;
-      }
-      if ((word & locked) == 0) {
-        if (!word_.compare_exchange_weak(word, (word | locked) + kReference, std::memory_order_acquire)) continue;
-        lines_lock_.unlock();
-        return true;
-      }
-      if (word_.compare_exchange_weak(word, word | waiting, std::memory_order_relaxed)) break;
-    }
-    lines_[index_of(direction)].push_back(node);
-    current_runtime().park_and_unlock(lines_lock_, "network connection in use");
-    return node.handed;  // with the lock and the reference of whoever had it; else closed
-  }
-  [[gnu::noinline]] bool release_slow(Direction direction) noexcept {
-    lines_lock_.lock();
-    auto& line = lines_[index_of(direction)];
-    auto* node = line.pop_front();
-    if (line.empty()) word_.fetch_and(~(kWaiting << index_of(direction)), std::memory_order_relaxed);
-    if (node == nullptr) {  // close() was faster and has sent them away
-      lines_lock_.unlock();
-      return release(direction);
-    }
-    node->handed = true;
-    Goroutine* g = node->g;
-    lines_lock_.unlock();
-    current_runtime().ready(g);
-    return false;
-  }
-
-  std::atomic<std::uint32_t> word_{kReference};
-  SpinLock lines_lock_;
-  std::array<gearbox::detail::ParkedList, 2> lines_;
-};
+constexpr Failure kNoHandle{EINVAL};  // Go's error for a connection that is none
 
 std::string words_of(int number) { return Failure(number).text(); }
 
@@ -144,6 +44,10 @@ std::string Failure::text() const {
       return "too many open files in system";
     case EADDRINUSE:
       return "address already in use";
+    case EADDRNOTAVAIL:
+      return "cannot assign requested address";
+    case EINVAL:
+      return "invalid argument";
     default:
       return strerror(number_);
   }
@@ -179,10 +83,11 @@ struct Socket {
   Transfer write_all(std::string_view from) {
     const Inside inside;
     Transfer all;
-    if (from.empty()) return all;
     safepoint();
     if (!lock_word_.acquire(Direction::kOut)) return {0, Failure(kClosedNumber)};
-    for (;;) {
+    if (from.empty() && expired_[index_of(Direction::kOut)].load(std::memory_order_acquire))
+      all.error = Failure(ETIMEDOUT);
+    while (!from.empty()) {
       const std::int64_t put =
           perform_locked(Verb::kWrite, const_cast<char*>(from.data()) + all.bytes, from.size() - all.bytes);
       if (put > 0) all.bytes += static_cast<std::size_t>(put);
@@ -309,9 +214,11 @@ struct Socket {
   static void on_deadline(void* argument, std::uint64_t sequence, std::int64_t) {
     auto* socket = static_cast<Socket*>(argument);
     G* woken = nullptr;
+    if (GEARBOX_MUTANT(kStaleDeadline)) os::sleep_ns(20'000);  // on its way longer than usual
     {
       Guard<SpinLock> hold(socket->lock_);
-      if (sequence == socket->timers_[kIndex].sequence) {
+      // A firing that left the heap before the deadline was moved is stale: it must not end what began after that.
+      if (sequence == socket->timers_[kIndex].sequence || GEARBOX_MUTANT(kStaleDeadline)) {
         socket->expired_[kIndex].store(true, std::memory_order_release);
         if (socket->current_[kIndex] != nullptr)
           woken = socket->runtime_.poller().cancel(*socket->current_[kIndex], ETIMEDOUT);
@@ -351,7 +258,8 @@ using detail::Socket;
 // ---- Conn
 
 Transfer Conn::read(std::span<char> into) const {
-  if (into.empty()) return {};
+  if (!socket_) return {0, kNoHandle};
+  if (into.empty()) return {0, socket_->with_descriptor([](int) { return 0; })};  // closed, or nothing to do
   for (;;) {
     const std::int64_t got = socket_->perform(Verb::kRead, into.data(), into.size());
     if (got == -EINTR) continue;
@@ -369,26 +277,37 @@ Transfer Conn::read_full(std::span<char> into) const {
   }
   return all;
 }
-Transfer Conn::write(std::string_view from) const { return socket_->write_all(from); }
-Failure Conn::close() const { return socket_->close(); }
-Failure Conn::close_write() const { return socket_->with_descriptor(os::shut_down_writing); }
-Failure Conn::set_linger_zero() const { return socket_->with_descriptor(os::set_linger_zero); }
-Failure Conn::set_deadline(std::int64_t when_ns) const { return socket_->set_deadline(true, true, when_ns); }
-Failure Conn::set_read_deadline(std::int64_t when_ns) const { return socket_->set_deadline(true, false, when_ns); }
-Failure Conn::set_write_deadline(std::int64_t when_ns) const { return socket_->set_deadline(false, true, when_ns); }
-std::string Conn::local_address() const { return socket_->local_.text(); }
-std::string Conn::remote_address() const { return socket_->remote_.text(); }
+Transfer Conn::write(std::string_view from) const {
+  return socket_ ? socket_->write_all(from) : Transfer{0, kNoHandle};
+}
+Failure Conn::close() const { return socket_ ? socket_->close() : kNoHandle; }
+Failure Conn::close_write() const { return socket_ ? socket_->with_descriptor(os::shut_down_writing) : kNoHandle; }
+Failure Conn::set_linger_zero() const { return socket_ ? socket_->with_descriptor(os::set_linger_zero) : kNoHandle; }
+Failure Conn::set_deadline(std::int64_t when_ns) const {
+  return socket_ ? socket_->set_deadline(true, true, when_ns) : kNoHandle;
+}
+Failure Conn::set_read_deadline(std::int64_t when_ns) const {
+  return socket_ ? socket_->set_deadline(true, false, when_ns) : kNoHandle;
+}
+Failure Conn::set_write_deadline(std::int64_t when_ns) const {
+  return socket_ ? socket_->set_deadline(false, true, when_ns) : kNoHandle;
+}
+std::string Conn::local_address() const { return socket_ ? socket_->local_.text() : ""; }
+std::string Conn::remote_address() const { return socket_ ? socket_->remote_.text() : ""; }
 
 // ---- Listener
 
 Result<Conn> Listener::accept() const {
   const Inside inside;
+  const auto failed = [&](int number) {
+    const std::string where = address();
+    return Error{fmt::format("accept tcp{}{}: {}", where.empty() ? "" : " ", where, words_of(number)), number};
+  };
+  if (!socket_) return failed(kNoHandle.number());
   for (;;) {
     const std::int64_t got = socket_->perform(Verb::kAccept, nullptr, 0);
     if (got == -ECONNABORTED || got == -EPROTO || got == -EINTR) continue;  // the client has gone already: the next one
-    if (got < 0)
-      return Error{fmt::format("accept tcp {}: {}", address(), words_of(static_cast<int>(-got))),
-                   static_cast<int>(-got)};
+    if (got < 0) return failed(static_cast<int>(-got));
     const int fd = static_cast<int>(got);
     auto socket = Socket::make(fd);
     if (!socket) {
@@ -403,9 +322,11 @@ Result<Conn> Listener::accept() const {
     return Socket::as_conn(std::move(*socket));
   }
 }
-Failure Listener::close() const { return socket_->close(); }
-Failure Listener::set_deadline(std::int64_t when_ns) const { return socket_->set_deadline(true, false, when_ns); }
-std::string Listener::address() const { return socket_->local_.text(); }
+Failure Listener::close() const { return socket_ ? socket_->close() : kNoHandle; }
+Failure Listener::set_deadline(std::int64_t when_ns) const {
+  return socket_ ? socket_->set_deadline(true, false, when_ns) : kNoHandle;
+}
+std::string Listener::address() const { return socket_ ? socket_->local_.text() : ""; }
 
 // ---- making them
 
@@ -433,14 +354,14 @@ Result<Listener> listen(std::string_view address) {
 
 Result<Conn> dial(std::string_view address) { return dial_until(address, 0); }
 
-Result<Conn> dial_until(std::string_view address, std::int64_t deadline_ns) {
-  const Inside inside;
+namespace {
+
+// One attempt.
+Result<Conn> dial_once(std::string_view address, os::SocketAddress& wanted, std::int64_t deadline_ns) {
   const auto failed = [&](std::string_view call, int number) {
     return Error{fmt::format("dial tcp {}: {}{}", address, call, words_of(number)), number};
   };
-  auto wanted = os::parse_address(address);
-  if (!wanted) return wanted.error();
-  const int fd = os::open_stream_socket(wanted->family());
+  const int fd = os::open_stream_socket(wanted.family());
   if (fd < 0) return failed("socket: ", -fd);
   os::set_no_delay(fd);
   auto socket = Socket::make(fd);
@@ -449,12 +370,35 @@ Result<Conn> dial_until(std::string_view address, std::int64_t deadline_ns) {
     return socket.error();
   }
   if (deadline_ns != 0) (*socket)->set_deadline(false, true, deadline_ns);
-  const std::int64_t answer = (*socket)->perform(Verb::kConnect, wanted->raw(), wanted->bytes);
+  const std::int64_t answer = (*socket)->perform(Verb::kConnect, wanted.raw(), wanted.bytes);
   if (answer < 0) return failed(answer == -ETIMEDOUT ? "" : "connect: ", static_cast<int>(-answer));
   if (deadline_ns != 0) (*socket)->set_deadline(false, true, 0);
   os::local_address(fd, (*socket)->local_);
-  (*socket)->remote_ = *wanted;
+  (*socket)->remote_ = wanted;
   return Socket::as_conn(std::move(*socket));
+}
+
+}  // namespace
+
+// A port that nobody listens on and that lies in the range of ephemeral ports may be the one which the kernel chooses
+// for our own end. TCP takes the two ends for two sides that open at the same time, and the socket is connected to
+// itself. Such a connection is closed and tried again, as Go does; the closed one keeps its port for a while, so another
+// is chosen. Also tried again: EADDRNOTAVAIL, which Linux says when it loses a race for the last free ports.
+Result<Conn> dial_until(std::string_view address, std::int64_t deadline_ns) {
+  const Inside inside;
+  constexpr int kAttempts = 3;
+  auto wanted = os::parse_address(address);
+  if (!wanted) return wanted.error();
+  for (int attempt = 1;; ++attempt) {
+    auto conn = dial_once(address, *wanted, deadline_ns);
+    if (conn ? conn->local_address() != conn->remote_address() || !real()
+             : conn.error().error_number != EADDRNOTAVAIL || attempt == kAttempts)
+      return conn;
+    if (conn) conn->close();
+    // Go hands its last attempt out whatever it is connected to. What is certain is that nobody listens there.
+    if (attempt == kAttempts)
+      return Error{fmt::format("dial tcp {}: connect: {}", address, words_of(ECONNREFUSED)), ECONNREFUSED};
+  }
 }
 
 Result<Conn> adopt(int fd) {

@@ -9,7 +9,7 @@
 //
 // Idea.       A Conn or Listener is a counted handle on a Socket. An operation locks its direction (O4: one operation
 //             per direction is in flight; others queue in order), begins on the poller, parks until it is final.
-// Structure.  DescriptorLock is Go's fdMutex: closed bit, one lock bit a direction, and the references of operations,
+// Structure.  DescriptorLock (descriptor_lock.h): closed bit, one lock bit a direction, and the references of operations,
 //             in one word, so that an operation costs two shared writes here. SpinLock Socket::lock_ guards the
 //             deadlines and the Ops that wait: a deadline or a close finds an Op there alive, or the Op's goroutine
 //             finds their mark.
@@ -90,10 +90,12 @@ struct Transfer {
   bool ok() const noexcept { return !error; }
 };
 
+// One that was never connected, or was moved from: every operation fails with "invalid argument".
 class Conn {
  public:
   Conn() noexcept = default;
-  // Waits for at least one byte. {0, no error}: the peer has shut its side down, or `into` is empty.
+  // Waits for at least one byte. {0, no error}: the peer has shut its side down, or `into` is empty. An empty `into` is
+  // refused after close(), but not after the deadline, as in Go.
   Transfer read(std::span<char> into) const;
   // Until `into` is full. Fewer bytes without an error: the stream ended.
   Transfer read_full(std::span<char> into) const;
@@ -141,7 +143,8 @@ class Listener {
 };
 
 // address: "127.0.0.1:0", "[::1]:80", "localhost:80", ":6380". Without a host it is loopback; 0.0.0.0 must be asked
-// for. Port 0: any free one. Names other than localhost are not looked up.
+// for. Port 0: any free one. Names other than localhost are not looked up. dial() never returns a connection of a socket
+// with itself.
 Result<Listener> listen(std::string_view address);
 Result<Conn> dial(std::string_view address);
 // The same, but gives up at deadline_ns (0: never).

@@ -57,6 +57,7 @@ Result<SocketAddress> parse_address(std::string_view text) {
   const std::size_t colon = text.rfind(':');
   if (colon == std::string_view::npos) return bad("there is no port");
   std::string host(text.substr(0, colon));
+  if (host.find('\0') != std::string::npos) return bad("the host is a numeric address or localhost");  // C ends there
   const std::string_view digits = text.substr(colon + 1);
   std::uint16_t port = 0;
   const auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), port);
