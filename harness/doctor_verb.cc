@@ -33,6 +33,7 @@ int doctor_verb(const Arguments& arguments) {
   fmt::print("machine\n");
   row("host", m.host);
   row("cpu", fmt::format("{}, {} cores for this process", m.cpu, m.cores));
+  row("default procs", m.default_procs);
   row("memory", fmt::format("{:.1f} GiB", static_cast<double>(m.memory_bytes) / (1024.0 * 1024 * 1024)));
   row("kernel", m.kernel);
   row("system", m.os);

@@ -9,6 +9,7 @@
 #include <map>
 
 #include "base/os/clock.h"
+#include "base/os/cpu_limit.h"
 #include "base/os/feature.h"
 #include "base/os/file.h"
 #include "base/os/memory.h"
@@ -106,6 +107,9 @@ void judge(Machine& m) {
   if (!m.governor.empty() && m.governor != "performance")
     say(1, fmt::format("CPU governor is {}; performance gives steadier times", m.governor));
   if (m.cores < 4) say(1, fmt::format("{} cores: goroutines, kernel and harness share them", m.cores));
+  if (m.quota_cpus > 0 && m.quota_cpus < cores)
+    say(1, fmt::format("a CPU quota of {:.2f} on {} cores: who uses it up is stopped for the rest of the period",
+                       m.quota_cpus, m.cores));
   if (m.aslr == 0) say(1, "address space randomisation is off: every run samples one and the same memory layout");
   if (m.io_uring != "available") say(1, "poller=io_uring will be refused: " + m.io_uring);
   if (m.guard != "install")
@@ -124,7 +128,10 @@ Machine look_at_machine(std::int64_t watch_ns) {
   const std::string cpuinfo = file_text("/proc/cpuinfo");
   m.host = file_text("/proc/sys/kernel/hostname");
   m.cpu = value_of(cpuinfo, "model name");
-  m.cores = static_cast<std::uint64_t>(os::online_cpus());
+  const os::CpuLimit limit = os::cpu_limit();
+  m.cores = static_cast<std::uint64_t>(limit.affinity_cpus);
+  m.quota_cpus = limit.quota_cpus;
+  m.default_procs = limit.why();
   m.memory_bytes = std::strtoull(value_of(file_text("/proc/meminfo"), "MemTotal").c_str(), nullptr, 10) * 1024;
   m.kernel = file_text("/proc/sys/kernel/osrelease");
   m.os = value_of(file_text("/etc/os-release"), "PRETTY_NAME");
@@ -165,6 +172,8 @@ Json machine_json(const Machine& m) {
   return {{"host", m.host},
           {"cpu", m.cpu},
           {"cores", m.cores},
+          {"quota_cpus", m.quota_cpus > 0 ? Json(m.quota_cpus) : Json(nullptr)},
+          {"default_procs", m.default_procs},
           {"memory_bytes", m.memory_bytes},
           {"kernel", m.kernel},
           {"os", m.os},

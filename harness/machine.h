@@ -18,6 +18,8 @@ struct Machine {
   std::string host, cpu, kernel, os, virtualization, thp;
   std::string governor;  // empty: not to be seen, as in most virtual machines
   std::uint64_t cores = 0, memory_bytes = 0, max_map_count = 0;
+  double quota_cpus = 0;      // 0: no control group limits the CPU time
+  std::string default_procs;  // how many Ps, and which limit decided
   int aslr = -1, overcommit = -1;
   double load[3] = {0, 0, 0};
   double steal_pct = 0;    // while watched

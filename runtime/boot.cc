@@ -15,6 +15,7 @@
 #include <fmt/format.h>
 
 #include "base/os/clock.h"
+#include "base/os/cpu_limit.h"
 #include "base/os/file.h"
 #include "runtime/finalizer.h"
 #include "runtime/go.h"
@@ -101,7 +102,7 @@ Runtime::~Runtime() {
 
 Result<std::unique_ptr<Runtime>> Runtime::create(const RuntimeOptions& given, const GearSet& gears) {
   RuntimeOptions options = given;
-  if (options.procs == 0) options.procs = static_cast<std::uint64_t>(os::online_cpus());
+  if (options.procs == 0) options.procs = static_cast<std::uint64_t>(os::cpu_limit().procs);
   if (options.procs > kMaxPs) {
     if (given.procs != 0) return Error{fmt::format("procs={}: from 1 to {}", given.procs, kMaxPs), EINVAL};
     options.procs = kMaxPs;  // more CPUs than there can be Ps

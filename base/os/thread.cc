@@ -4,6 +4,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <cerrno>
+
 namespace gearbox::os {
 
 Result<pthread_t> start_thread(void* (*entry)(void*), void* argument, std::size_t stack_bytes, const char* name) {
@@ -31,10 +33,18 @@ bool signal_thread(int thread_id, int signal) noexcept {
 }
 
 int online_cpus() noexcept {
-  cpu_set_t set;
-  if (::sched_getaffinity(0, sizeof(set), &set) != 0) return 1;
-  const int n = CPU_COUNT(&set);
-  return n > 0 ? n : 1;
+  // The kernel refuses a set smaller than its own (EINVAL), and some machines have more CPUs than cpu_set_t has bits.
+  for (int bits = CPU_SETSIZE; bits <= 64 * CPU_SETSIZE; bits *= 2) {
+    cpu_set_t* set = CPU_ALLOC(static_cast<std::size_t>(bits));
+    if (set == nullptr) return 1;
+    const std::size_t bytes = CPU_ALLOC_SIZE(static_cast<std::size_t>(bits));
+    const int error = ::sched_getaffinity(0, bytes, set) == 0 ? 0 : errno;
+    const int n = error == 0 ? CPU_COUNT_S(bytes, set) : 0;
+    CPU_FREE(set);
+    if (n > 0) return n;
+    if (error != EINVAL) return 1;
+  }
+  return 1;
 }
 
 void thread_stack_bounds(std::uintptr_t& lo, std::uintptr_t& hi) noexcept {
