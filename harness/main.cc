@@ -31,6 +31,7 @@ constexpr const char* kHelp =
   gearbox test [filter]          all tests, or those whose name matches; --preset asan|tsan|checked, --repeat N
   gearbox bench [filter]         the microbenchmarks
   gearbox peers                  the same programs here and in Go, in turn; a table of ratios
+  gearbox prepare                installs what is missing, and builds nothing
   gearbox options                every option as a Markdown page (docs/OPTIONS.md)
 
 Begin with:   gearbox sweep quickstart          16 combinations, 8 workloads, about six minutes
@@ -58,9 +59,9 @@ int dispatch(const Arguments& all) {
   if (verb == "doctor") return doctor_verb(rest);
   for (const char* name : {"table", "plot", "report", "analyze", "compare"})
     if (verb == name) return analysis_verb(verb, rest);
-  const std::vector<std::string> verbs = {"sweep",   "resume",  "run",  "list",   "describe",
-                                          "doctor",  "table",   "plot", "report", "analyze",
-                                          "compare", "options", "test", "bench",  "peers"};
+  const std::vector<std::string> verbs = {"sweep", "resume", "run",    "list",    "describe", "doctor",
+                                          "table", "plot",   "report", "analyze", "compare",  "options",
+                                          "test",  "bench",  "peers",  "prepare"};
   fmt::print(stderr, "gearbox: there is no verb '{}'; there is {}{}\nHelp: gearbox --help\n", verb,
              fmt::join(verbs, ", "), gearbox::did_you_mean(verb, verbs));
   return kExitUsage;
