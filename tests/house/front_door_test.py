@@ -61,6 +61,25 @@ def main():
         if code != 1 or "libfmt-dev" not in said:
             wrong.append(f"a missing package does not stop a user without root: exit {code}: {said[-500:]}")
 
+        # A user whose home cannot be written, as in many containers: ccache would refuse to compile anything there.
+        pretend("dpkg-query", "".join(f"echo 'installed {name}'\n" for name in listed))
+        pretend("ccache", "echo /proc/nobodys-home/.cache/ccache\n")
+        pretend("cmake", "while [ $# -gt 0 ]; do shift; done\n: > build/release/build.ninja; : > build/release/CMakeCache.txt\n")
+        pretend("ninja", f'echo "cache: ${{CCACHE_DIR:-default}}" >> {folder / "ninja.log"}\n')
+        for tool in ("flock", "sleep"):
+            (debian / tool).symlink_to(shutil.which(tool))
+        binary = tree / "build" / "release" / "gearbox-bin"
+        binary.parent.mkdir(parents=True)
+        binary.write_text("#!/bin/bash\necho it ran\n", encoding="utf-8")
+        binary.chmod(0o755)
+        for home, expected in (("/proc/nobodys-home/.cache/ccache", str(tree / "build" / ".ccache")), (str(folder / "cache"), "default")):
+            (folder / "ninja.log").write_text("", encoding="utf-8")
+            pretend("ccache", f"echo {home}\n")
+            code, said = door("list", path=debian)
+            logged = (folder / "ninja.log").read_text(encoding="utf-8")
+            if code != 0 or "it ran" not in said or f"cache: {expected}" not in logged:
+                wrong.append(f"with ccache's folder at {home}: exit {code}, {logged!r}, expected {expected!r}: {said[-300:]}")
+
         for words, expected in ((["test", "--rooms", "contrakt"], "there is no room 'contrakt'"), (["test", "--slowest", "few"], "whole number"),
                                 (["test", "--rom"], "there is no option '--rom'"), (["prepare", "now"], "there is 'now'"), (["test", "--rooms"], "needs a value")):
             code, said = door(*words)
