@@ -8,6 +8,7 @@
 
 #include "base/random.h"
 #include "tests/contract/scheduler_world.h"
+#include "tests/procs.h"
 
 namespace gearbox::testing {
 
@@ -48,6 +49,11 @@ inline SchedulerTraits traits_of(const std::string& gear) {
 inline PId procs_for(const OptionEnd& end, PId wanted) {
   const std::uint32_t most = traits_of(end.gear).max_procs;
   return most == 0 ? wanted : std::min<PId>(wanted, most);
+}
+
+// The same, and GEARBOX_TEST_PROCS in place of several; for tests in which the Ps have threads.
+inline PId several_for(const OptionEnd& end, PId wanted) {
+  return procs_for(end, static_cast<PId>(testing::several_procs(wanted)));
 }
 
 inline constexpr Why kAllWhys[] = {Why::kSpawned, Why::kReadied, Why::kYielded, Why::kPreempted, Why::kInjected};

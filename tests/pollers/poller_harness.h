@@ -12,6 +12,7 @@
 
 #include "interfaces/registry.h"
 #include "runtime/boot.h"
+#include "tests/procs.h"
 
 namespace gearbox::testing {
 
@@ -129,7 +130,7 @@ class Watchdog {
 inline void run_on(const PollerCase& which, std::function<void()> main, std::uint64_t procs = 2) {
   Watchdog watchdog;
   RuntimeOptions options;
-  options.procs = procs;
+  options.procs = several_procs(procs);
   options.heap_mib = 256;
   const GearSet gears = gears_with(which);
   bool ran = false;

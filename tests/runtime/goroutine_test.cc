@@ -282,6 +282,7 @@ TEST_P(Goroutines, AStopFindsEveryPWhileLockedGoroutinesYield) {
 TEST(Procs, ChangeWhileGoroutinesRun) {
   Program s;
   s.options.procs = 2;
+  s.exactly = true;
   for (const char* scheduler : {"gmp", "global_queue"}) {
     s.scheduler = scheduler;
     run(s, [] {
@@ -320,6 +321,7 @@ TEST(Procs, From1To256) {
   for (std::uint64_t procs : {1u, 2u, 64u, 256u}) {
     Program s;
     s.options.procs = procs;
+    s.exactly = true;
     const RunStats stats = run(s, [] {
       WaitGroup group;
       group.add(600);

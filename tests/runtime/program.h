@@ -9,6 +9,7 @@
 
 #include "runtime/api.h"
 #include "runtime/boot.h"
+#include "tests/procs.h"
 #include "tests/sanitized.h"
 
 namespace gearbox::testing {
@@ -16,6 +17,7 @@ namespace gearbox::testing {
 struct Program {
   std::string scheduler = "gmp", allocator = "size_class", collector = "concurrent", poller = "null";
   RuntimeOptions options{};
+  bool exactly = false;  // the test is about this number of Ps (tests/procs.h)
   Program& procs(std::uint64_t n) {
     options.procs = n;
     return *this;
@@ -48,7 +50,9 @@ inline GearSet gears_of(const Program& setup) {
 
 inline RunStats run(const Program& setup, std::function<void()> body) {
   const GearSet gears = gears_of(setup);
-  auto result = run_program(setup.options, gears, std::move(body));
+  RuntimeOptions options = setup.options;
+  if (!setup.exactly) options.procs = several_procs(options.procs, gears.scheduler.traits.max_procs);
+  auto result = run_program(options, gears, std::move(body));
   EXPECT_TRUE(result.ok()) << (result.ok() ? "" : result.error().message);
   return result.ok() ? std::move(result).value() : RunStats{};
 }
