@@ -15,9 +15,9 @@ foreach(room IN LISTS test_rooms)
     if(GEARBOX_PRESET STREQUAL "release")
       target_compile_options(${binary} PRIVATE -O1)  # the tests themselves; what they test keeps its -O3
     endif()
-    # Only the harness's own tests take the harness in: its JSON costs more to build than the tests of all gears.
+    # Tests of the gears and of the runtime take nothing else in: the harness's JSON costs more to build than they do.
     set(rooms gearbox_core)
-    if(room STREQUAL "harness")
+    if(room MATCHES "^(harness|workloads|fuzz)$")
       set(rooms gearbox_all)
     endif()
     target_link_libraries(${binary} PRIVATE ${rooms} GTest::gmock GTest::gtest GTest::gtest_main)

@@ -23,6 +23,7 @@
 
 #include "base/check.h"
 #include "base/os/clock.h"
+#include "base/sanitize.h"
 #include "interfaces/allocator.h"
 #include "interfaces/collector.h"
 #include "interfaces/current.h"
@@ -136,8 +137,8 @@ class Stw final : public Collector {
       grey(object);
   }
   void grey(const Object& object);
-  [[gnu::no_sanitize("address", "thread")]] static void look_at_words(void* self, const std::uintptr_t* first,
-                                                                      std::size_t count) {
+  GEARBOX_NO_SANITIZE("address", "thread")
+  static void look_at_words(void* self, const std::uintptr_t* first, std::size_t count) {
     for (std::size_t i = 0; i < count; ++i) static_cast<Stw*>(self)->grey_word(first[i]);
   }
 

@@ -17,6 +17,7 @@
 #include "base/os/clock.h"
 #include "base/os/cpu_limit.h"
 #include "base/os/file.h"
+#include "base/sanitize.h"
 #include "runtime/finalizer.h"
 #include "runtime/go.h"
 #include "runtime/init.h"
@@ -78,7 +79,7 @@ Runtime::Runtime(const RuntimeOptions& options, Stacks::Guard guard)
 
 #if GEARBOX_ASAN
 // What goroutines hold that have not ended is left, as in Go, and to the leak checker it is no leak.
-[[gnu::no_sanitize("address")]] void Runtime::disown_what_goroutines_hold() {
+GEARBOX_NO_SANITIZE("address") void Runtime::disown_what_goroutines_hold() {
   for (std::uint32_t slot = 0; slot < goroutines_.count(); ++slot) {
     Goroutine* g = goroutines_.at(slot);
     if (g->status.load(std::memory_order_relaxed) == GStatus::kDead) continue;

@@ -28,6 +28,7 @@
 #include <utility>
 
 #include "base/lock.h"
+#include "base/sanitize.h"
 #include "interfaces/mutant.h"
 #include "runtime/heap.h"
 #include "runtime/panic.h"
@@ -272,8 +273,8 @@ class ChanOf final : public ChanCore {
     const std::uint32_t at = head_ + i;
     return at >= capacity_ ? at - capacity_ : at;
   }
-  [[gnu::no_sanitize("address")]] void visit_words(void (*visit)(void*, const std::uintptr_t*, std::size_t),
-                                                   void* context) override {
+  GEARBOX_NO_SANITIZE("address")
+  void visit_words(void (*visit)(void*, const std::uintptr_t*, std::size_t), void* context) override {
     if (!lock_.try_lock()) {  // see "Collector"
       visit(context, reinterpret_cast<const std::uintptr_t*>(ring_), capacity_ * sizeof(T) / sizeof(std::uintptr_t));
       return;

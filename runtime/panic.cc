@@ -10,6 +10,7 @@
 #include <cstdlib>
 
 #include "base/os/file.h"
+#include "base/sanitize.h"
 #include "runtime/root.h"
 #include "runtime/runtime.h"
 
@@ -274,8 +275,9 @@ void fatal_error(std::string_view message) {
   exit_process(2);
 }
 
-[[gnu::no_sanitize("address", "thread")]] void walk_frames(void* frame, std::uintptr_t low, std::uintptr_t high,
-                                                           void (*visit)(void*, std::uintptr_t), void* context) {
+GEARBOX_NO_SANITIZE("address", "thread")
+void walk_frames(void* frame, std::uintptr_t low, std::uintptr_t high, void (*visit)(void*, std::uintptr_t),
+                 void* context) {
   constexpr int kMostFrames = 64;
   auto at = reinterpret_cast<std::uintptr_t>(frame);
   for (int i = 0; i < kMostFrames && at >= low && at + 16 <= high && at % 8 == 0; ++i) {

@@ -7,6 +7,7 @@
 #include <algorithm>
 
 #include "base/os/clock.h"
+#include "base/sanitize.h"
 #include "interfaces/mutant.h"
 #include "runtime/finalizer.h"
 #include "runtime/panic.h"
@@ -164,8 +165,8 @@ std::int64_t Runtime::start_the_world() {
 
 // ---- roots
 
-[[gnu::no_sanitize("address", "thread")]] void Runtime::visit_stack(
-    G* g, void (*visit)(void*, const std::uintptr_t*, std::size_t), void* context) {
+GEARBOX_NO_SANITIZE("address", "thread")
+void Runtime::visit_stack(G* g, void (*visit)(void*, const std::uintptr_t*, std::size_t), void* context) {
   auto* goroutine = static_cast<Goroutine*>(g);
   const GStatus status = g->status.load(std::memory_order_acquire);
   if (status == GStatus::kDead) return;

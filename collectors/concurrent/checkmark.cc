@@ -3,6 +3,7 @@
 #include <string>
 
 #include "base/check.h"
+#include "base/sanitize.h"
 #include "collectors/concurrent/marker.h"
 
 namespace gearbox::collectors::concurrent_parts {
@@ -15,7 +16,7 @@ void Checkmark::run(World& world) {
   auto look = [](void* c, const std::uintptr_t* first, std::size_t count) {
     auto* context = static_cast<Context*>(c);
     struct Words {
-      [[gnu::no_sanitize("address", "thread")]] static std::uintptr_t read(const std::uintptr_t* at) {
+      GEARBOX_NO_SANITIZE("address", "thread") static std::uintptr_t read(const std::uintptr_t* at) {
         return *static_cast<const volatile std::uintptr_t*>(at);
       }
     };

@@ -10,6 +10,7 @@
 #include <atomic>
 #include <cstdint>
 
+#include "base/sanitize.h"
 #include "collectors/concurrent/grey.h"
 #include "interfaces/heap.h"
 #include "interfaces/processor.h"
@@ -79,8 +80,8 @@ class Marker {
     push({object.payload | (object.type->array ? 1 : 0), object.type});
   }
   // Stacks and roots: words that may change while we read them (roots), of frames that may hold anything (stacks).
-  [[gnu::no_sanitize("address", "thread")]] static void look_at_words(void* self, const std::uintptr_t* first,
-                                                                      std::size_t count) {
+  GEARBOX_NO_SANITIZE("address", "thread")
+  static void look_at_words(void* self, const std::uintptr_t* first, std::size_t count) {
     for (std::size_t i = 0; i < count; ++i) {
       const std::uintptr_t word = *static_cast<const volatile std::uintptr_t*>(first + i);
       static_cast<Marker*>(self)->grey_word(word);

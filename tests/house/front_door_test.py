@@ -81,7 +81,8 @@ def main():
                 wrong.append(f"with ccache's folder at {home}: exit {code}, {logged!r}, expected {expected!r}: {said[-300:]}")
 
         for words, expected in ((["test", "--rooms", "contrakt"], "there is no room 'contrakt'"), (["test", "--slowest", "few"], "whole number"),
-                                (["test", "--rom"], "there is no option '--rom'"), (["prepare", "now"], "there is 'now'"), (["test", "--rooms"], "needs a value")):
+                                (["test", "--rom"], "there is no option '--rom'"), (["prepare", "now"], "there is 'now'"), (["test", "--rooms"], "needs a value"),
+                                (["test", "--together", "house"], "no C++ tests in a room 'house'"), (["test", "x", "--together", "contract"], "itself")):
             code, said = door(*words)
             if code != 2 or expected not in said:
                 wrong.append(f"{' '.join(words)}: exit {code}, expected {expected!r}: {said[-300:]}")
