@@ -22,7 +22,7 @@ namespace gearbox {
 
 // The fixed part's own options: text form `--runtime stack_kib=64,heap_mib=16384`.
 struct RuntimeOptions {
-  std::uint64_t procs = 0;  // 0: one P per CPU this process may use (base/os/cpu_limit.h). Set by --procs, so not visited
+  std::uint64_t procs = 0;  // 0: one P per CPU this process may use. Set by --procs, so not visited
   bool trace = false;       // print the boot trace. Set by --boot-trace, so not visited
   std::uint64_t stack_kib = 64;
   std::uint64_t heap_mib = 32768;
