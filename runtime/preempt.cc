@@ -10,6 +10,7 @@
 
 #include "base/os/file.h"
 #include "base/os/thread.h"
+#include "base/sanitize.h"
 #include "interfaces/restart.h"
 #include "runtime/runtime.h"
 
@@ -73,9 +74,9 @@ std::uintptr_t restart_of(std::uintptr_t pc) noexcept {
   return pc < last.end ? last.begin : pc;
 }
 
-[[gnu::no_sanitize("address", "thread")]] void visit_registers(const ucontext_t& registers,
-                                                               void (*visit)(void*, const std::uintptr_t*, std::size_t),
-                                                               void* context) {
+GEARBOX_NO_SANITIZE("address", "thread")
+void visit_registers(const ucontext_t& registers, void (*visit)(void*, const std::uintptr_t*, std::size_t),
+                     void* context) {
   const auto& general = registers.uc_mcontext.gregs;
   visit(context, reinterpret_cast<const std::uintptr_t*>(&general[0]), std::size(general));
   const auto* vector = reinterpret_cast<const std::byte*>(registers.uc_mcontext.fpregs);
