@@ -13,6 +13,7 @@
 #include <set>
 
 #include "base/os/file.h"
+#include "base/os/memory.h"
 
 namespace gearbox::harness {
 namespace {
@@ -98,6 +99,13 @@ TEST_F(SweepTest, AWrongAnswerIsAFailureAndARefusedGearIsNot) {
   EXPECT_EQ(end->failed, 0u);
 }
 
+TEST_F(SweepTest, AStatusThatNobodyKnowsEndsTheCellAndNotTheSweep) {
+  RunDirectory run = new_run(2);
+  auto end = run_plan(run, runner(R"(echo '{"status":"banana"}' >&3)"), 1, true);
+  ASSERT_TRUE(end) << end.error().message;
+  EXPECT_EQ(end->failed, 2u);
+}
+
 TEST_F(SweepTest, ARecordThatLacksOnlyItsNewlineCountsAndGetsIt) {
   std::string path;
   {
@@ -178,6 +186,37 @@ TEST_F(SweepTest, DamageInTheMiddleIsRefusedWithItsLine) {
   // A whole line of rubbish at the end is no half-written record either.
   std::ofstream(path + "/cells.jsonl") << "{\"seq\":0,\"status\":\"ok\"}\ngarbage\n";
   EXPECT_FALSE(RunDirectory::open(path));
+}
+
+TEST_F(SweepTest, TheRunnerNeedsNoMoreMemoryThanItsCellsSay) {
+  RunDirectory run = new_run(3);
+  const pid_t child = ::fork();  // a process of its own: its peak begins with what it has now
+  if (child == 0) {
+    const std::uint64_t before = os::peak_resident_bytes();
+    auto end = run_plan(run, runner(kGood), 1, true);
+    ::_exit(!end || end->ok != 3 ? 1 : os::peak_resident_bytes() - before > 32u << 20 ? 2 : 0);
+  }
+  int status = -1;
+  ::waitpid(child, &status, 0);
+  EXPECT_EQ(status, 0) << "exit code 2: the peak of the resident memory grew by more than 32 MiB";
+}
+
+// Records that vanish or change under a running sweep end it: what would be written has no place any more.
+TEST_F(SweepTest, RecordsThatAreTakenAwayEndTheSweep) {
+  for (const char* deed : {"rm {}/cells.jsonl", "mv {}/cells.jsonl {}/elsewhere; : >{}/cells.jsonl",
+                           ": >{}/cells.jsonl", "echo '{{}}' >>{}/cells.jsonl", "rm -r {}", "mv {} {}.moved"}) {
+    for (const char* when : {"1", "2"}) {  // the last cell, too
+      RunDirectory run = new_run(3);
+      const std::string command = fmt::format(fmt::runtime(deed), run.path(), run.path(), run.path());
+      const std::string script =
+          fmt::format("mkdir -p {0}; n=$(ls {0} | wc -l); : >{0}/$n; [ $n != {1} ] || {{ {2}; }}; {3}",
+                      folder_ + "/count", when, command, kGood);
+      auto end = run_plan(run, runner(script), 1, true);
+      ASSERT_FALSE(end) << command << ", cell " << when;
+      EXPECT_NE(end.error().message.find("cells.jsonl"), std::string::npos) << end.error().message;
+      fs::remove_all(folder_ + "/count");
+    }
+  }
 }
 
 TEST_F(SweepTest, OneWriterAtATime) {
