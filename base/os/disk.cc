@@ -92,16 +92,37 @@ std::uint64_t size_of(const Descriptor& file) noexcept {
 }
 
 std::string read_part(const Descriptor& file, std::uint64_t offset, std::size_t limit) {
-  std::string out(limit, '\0');
+  constexpr std::size_t kLeastPiece = 4096;  // the kernel's own files say that their size is 0
+  std::string out;
   std::size_t have = 0;
   while (have < limit) {
-    const ssize_t n = ::pread(file.fd(), out.data() + have, limit - have, static_cast<off_t>(offset + have));
+    // The memory of what is there, not of the limit: after a large buffer was touched and freed, the caches are empty.
+    const std::uint64_t size = size_of(file), at = offset + have;
+    const std::size_t there = size > at ? static_cast<std::size_t>(size - at) : 0;
+    const std::size_t piece = std::min(limit - have, std::max(there, kLeastPiece));
+    out.resize(have + piece);
+    const ssize_t n = ::pread(file.fd(), out.data() + have, piece, static_cast<off_t>(at));
     if (n < 0 && errno == EINTR) continue;
     if (n <= 0) break;
     have += static_cast<std::size_t>(n);
   }
   out.resize(have);
   return out;
+}
+
+Status is_in_place(const Descriptor& file, const std::string& path, std::uint64_t bytes) {
+  struct stat open_one {
+  }, named{};
+  if (::fstat(file.fd(), &open_one) != 0) return os_error("looking at " + path, errno);
+  if (::stat(path.c_str(), &named) != 0)
+    return os_error(path + " was taken away while it was written; looking at it", errno);
+  if (open_one.st_dev != named.st_dev || open_one.st_ino != named.st_ino)
+    return Error{path + " was replaced by another file while it was written"};
+  const auto size = static_cast<std::uint64_t>(open_one.st_size);
+  if (size != bytes)
+    return Error{
+        fmt::format("{} has {} bytes, and {} were written: another program has changed it", path, size, bytes)};
+  return Ok{};
 }
 
 Result<Descriptor> lock_file(const std::string& path) {

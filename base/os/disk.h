@@ -41,8 +41,12 @@ Status replace_file(const std::string& path, std::string_view text);
 Status truncate_file(const std::string& path, std::uint64_t bytes);
 
 std::uint64_t size_of(const Descriptor& file) noexcept;
-// At most `limit` bytes of the file, from `offset`.
+// What the file has from `offset` on, at most `limit` bytes. Takes the memory of what is there, whatever the limit.
 std::string read_part(const Descriptor& file, std::uint64_t offset, std::size_t limit);
+
+// Error: the open file is not the one at `path` any more, or has another size than `bytes`: another program has removed,
+// replaced or changed it.
+Status is_in_place(const Descriptor& file, const std::string& path, std::uint64_t bytes);
 
 // Takes an advisory lock that lives as long as the Descriptor (and dies with the process). error_number is EWOULDBLOCK
 // when another holds it.
