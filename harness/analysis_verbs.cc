@@ -1,7 +1,6 @@
 // table, plot, report, analyze, compare: the Python in harness/analysis, over runs named the way users name them.
 #include <fmt/format.h>
 
-#include <cstdio>
 #include <cstdlib>
 
 #include "base/os/process.h"
@@ -18,15 +17,16 @@ std::string python() {
   return given != nullptr && *given != '\0' ? given : "/usr/bin/python3";
 }
 
-int run_module(const char* module, const Arguments& arguments, bool output_to_errors = false) {
+int run_module(const char* module, const Arguments& arguments, bool discard_output = false) {
   Arguments command = {python(), "-m", module};
   command.insert(command.end(), arguments.begin(), arguments.end());
-  return run_to_end(command, {"PYTHONPATH=" + root_folder() + "/harness", "PYTHONDONTWRITEBYTECODE=1"},
-                    output_to_errors);
+  const int code =
+      run_to_end(command, {"PYTHONPATH=" + root_folder() + "/harness", "PYTHONDONTWRITEBYTECODE=1"}, discard_output);
+  return code != 0 && os::interrupts() > 0 ? kExitInterrupted : code;
 }
 
-int run_analysis(const Arguments& arguments, bool output_to_errors = false) {
-  return run_module("analysis", arguments, output_to_errors);
+int run_analysis(const Arguments& arguments, bool discard_output = false) {
+  return run_module("analysis", arguments, discard_output);
 }
 
 }  // namespace
@@ -66,24 +66,23 @@ int analyse_finished_run(const std::string& run, bool json) {
   int first = 0;
   for (const char* verb : {"table", "plot", "report"}) {
     if (json && std::string(verb) == "table") continue;
-    std::fflush(stdout);
+    flush_output();
     if (os::interrupts() > 0) {  // it came between two steps, or while the last cell ran
-      fmt::print(stderr,
-                 "gearbox: stopped before the analysis was done; the records are safe, go on with: gearbox {} {}\n",
-                 verb, run);
+      print_err("gearbox: stopped before the analysis was done; the records are safe, go on with: gearbox {} {}\n", verb,
+                run);
       return kExitInterrupted;
     }
-    const int code = run_analysis({verb, run}, json);  // standard output belongs to the JSON
+    const int code = run_analysis({verb, run}, json);  // standard output belongs to the JSON, which names the report
     if (code == kExitInterrupted) return code;         // it has said so
     if (code != 0)
-      fmt::print(stderr,
-                 "gearbox: the analysis ({} {}) ended with exit code {}; the records are safe, repeat it with: gearbox "
-                 "{} {}\n",
-                 verb, run, code, verb, run);
+      print_err(
+          "gearbox: the analysis ({} {}) ended with exit code {}; the records are safe, repeat it with: gearbox "
+          "{} {}\n",
+          verb, run, code, verb, run);
     if (first == 0) first = code;
     if (os::interrupts() > 0) break;
   }
-  if (!json) fmt::print("figures  {}/figures\nreport   {}/report.html\n", run, run);
+  if (!json) print_out("figures  {}/figures\nreport   {}/report.html\n", run, run);
   return first;
 }
 

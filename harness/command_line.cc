@@ -3,9 +3,9 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstdio>
 #include <cstdlib>
 #include <filesystem>
+#include <sstream>
 
 #include "base/nearest.h"
 #include "base/os/process.h"
@@ -60,8 +60,14 @@ Result<CommandLine> CommandLine::parse(const Arguments& arguments, const po::opt
   }
 }
 
+void print_help(const char* text, const po::options_description& options) {
+  std::ostringstream out;
+  out << text << options;
+  write_out(out.str());
+}
+
 int usage_error(const std::string& verb, const Error& error) {
-  fmt::print(stderr, "gearbox {}: {}\nHelp: gearbox {} --help\n", verb, error.message, verb);
+  print_err("gearbox {}: {}\nHelp: gearbox {} --help\n", verb, error.message, verb);
   return kExitUsage;
 }
 

@@ -9,6 +9,7 @@
 
 #include "base/result.h"
 #include "harness/choice.h"
+#include "harness/output.h"
 
 namespace gearbox::harness {
 
@@ -38,6 +39,9 @@ class CommandLine {
   po::variables_map values_;
   std::vector<std::string> operands_;
 };
+
+// The answer to --help: the text, then the options.
+void print_help(const char* text, const po::options_description& options);
 
 // Prints "gearbox <verb>: <sentence>" and where help is; returns kExitUsage.
 int usage_error(const std::string& verb, const Error& error);
@@ -69,7 +73,8 @@ int analysis_verb(const std::string& verb, const Arguments& arguments);
 // Asks harness/analysis/check.py whether the directory is what a run has written: 0, or it has said on standard error,
 // after "gearbox <verb>: ", what is wrong where. Reads only.
 int check_run(const std::string& verb, const std::string& run);
-// Tables, plots and report of a finished run, one after the other. Returns the first exit code that is not 0.
+// Tables, plots and report of a finished run, one after the other. Returns the first exit code that is not 0. After an
+// interrupt (os::interrupts()) no further step begins.
 int analyse_finished_run(const std::string& run, bool json);
 
 }  // namespace gearbox::harness

@@ -1,8 +1,6 @@
 // doctor: may measurements on this machine, now, be believed?
 #include <fmt/format.h>
 
-#include <cstdio>
-
 #include "harness/command_line.h"
 #include "harness/machine.h"
 
@@ -14,7 +12,7 @@ int doctor_verb(const Arguments& arguments) {
   auto line = CommandLine::parse(arguments, options, {});
   if (!line) return usage_error("doctor", line.error());
   if (line->flag("help")) {
-    fmt::print(
+    print_out(
         "gearbox doctor [--json]\n\nLooks at this machine for a second: hardware, kernel, what the kernel refuses, and "
         "who else uses the CPUs.\n"
         "green: measure. amber: differences of a few per cent may be noise. red: something else is running; times mean "
@@ -24,13 +22,13 @@ int doctor_verb(const Arguments& arguments) {
   }
   const Machine m = look_at_machine(1'000'000'000);
   if (line->flag("json")) {
-    fmt::print("{}\n", to_line(machine_json(m)));
+    print_out("{}\n", to_line(machine_json(m)));
     return kExitOk;
   }
   const auto row = [](const char* name, const std::string& value) {
-    fmt::print("  {:<20} {}\n", name, value.empty() ? "not visible" : value);
+    print_out("  {:<20} {}\n", name, value.empty() ? "not visible" : value);
   };
-  fmt::print("machine\n");
+  print_out("machine\n");
   row("host", m.host);
   row("cpu", fmt::format("{}, {} cores for this process", m.cpu, m.cores));
   row("default procs", m.default_procs);
@@ -38,21 +36,21 @@ int doctor_verb(const Arguments& arguments) {
   row("kernel", m.kernel);
   row("system", m.os);
   row("virtualization", m.virtualization);
-  fmt::print("settings\n");
+  print_out("settings\n");
   row("cpu governor", m.governor);
   row("huge pages", m.thp);
   row("address randomisation", m.aslr < 0 ? "" : std::to_string(m.aslr));
   row("overcommit", m.overcommit < 0 ? "" : std::to_string(m.overcommit));
   row("max_map_count", std::to_string(m.max_map_count));
-  fmt::print("what the kernel lets us do\n");
+  print_out("what the kernel lets us do\n");
   row("io_uring", m.io_uring);
   row("stack guards", m.guard);
-  fmt::print("now\n");
+  print_out("now\n");
   row("load", fmt::format("{:.2f} {:.2f} {:.2f}", m.load[0], m.load[1], m.load[2]));
   row("stolen CPU time", fmt::format("{:.1f} %", m.steal_pct));
   for (const auto& b : m.busy) row("busy", fmt::format("{:.0f} % {} ({})", b.cpu_pct, b.name, b.process));
-  fmt::print("verdict: {}\n", m.verdict);
-  for (const auto& reason : m.reasons) fmt::print("  {}\n", reason);
+  print_out("verdict: {}\n", m.verdict);
+  for (const auto& reason : m.reasons) print_out("  {}\n", reason);
   return kExitOk;
 }
 

@@ -7,13 +7,17 @@
 #include <cstdint>
 #include <filesystem>
 
+#include "base/os/clock.h"
 #include "base/os/disk.h"
 #include "base/os/process.h"
+#include "harness/output.h"
 
 namespace gearbox::harness {
 namespace {
 
-constexpr std::int64_t kLookEvery_ns = 50'000'000, kGrace_ns = 1'000'000'000;
+constexpr std::int64_t kLookEvery_ns = 200'000'000;
+constexpr std::int64_t kTerminalsWord_ns = 1'000'000'000;  // by then a terminal's Ctrl-C has reached the program
+constexpr std::int64_t kPatience_ns = 5'000'000'000;       // with a program that was interrupted
 
 std::vector<std::string> own_environment(const std::vector<std::string>& extra) {
   std::vector<std::string> out = extra;
@@ -60,29 +64,45 @@ std::optional<std::string> captured_output(const std::vector<std::string>& argum
 }
 
 int run_to_end(const std::vector<std::string>& arguments, const std::vector<std::string>& extra_environment,
-               bool output_to_errors) {
+               bool discard_output) {
   os::SpawnRequest request;
   request.arguments = arguments;
   request.environment = own_environment(extra_environment);
   request.own_group = false;  // Ctrl-C reaches it as it reaches us
   request.hold_interrupt = true;
-  constexpr int kErrors = 2;
-  if (output_to_errors) request.output = kErrors;
-  os::count_interrupts();  // or a signal to us alone would end us, and leave the program behind
+  os::Descriptor nowhere;
+  if (discard_output) {
+    auto opened = os::open_for_appending("/dev/null");
+    if (!opened) {
+      print_err("gearbox: {}\n", opened.error().message);
+      return 127;
+    }
+    nowhere = std::move(*opened);
+    request.output = nowhere.fd();
+  }
+  os::count_interrupts();
+  const int interrupts_before = os::interrupts();
+  flush_output();
   auto child = os::spawn(request);
   if (!child) {
-    fmt::print(stderr, "gearbox: {}\n", child.error().message);
+    print_err("gearbox: {}\n", child.error().message);
     return 127;
   }
-  for (int forwarded = os::interrupts();;) {
-    auto ended = os::wait_for(*child, kLookEvery_ns);
-    if (!ended && forwarded < os::interrupts()) {
-      // A terminal's Ctrl-C has reached the program as well: a second one would meet it while it handles the first.
-      if (os::last_interrupt() == SIGINT) ended = os::wait_for(*child, kGrace_ns);
-      if (!ended) os::signal_process(*child, os::last_interrupt());
-      ++forwarded;
+  std::int64_t interrupted = 0;  // when
+  bool told = false;
+  for (;;) {
+    if (auto ended = os::wait_for(*child, kLookEvery_ns))
+      return ended->signal == 0 ? ended->exit_code : 128 + ended->signal;
+    const int interrupts = os::interrupts() - interrupts_before;
+    if (interrupts == 0) continue;
+    const std::int64_t now = os::monotonic_ns();
+    if (interrupted == 0) interrupted = now;
+    if (interrupts > 1 || now - interrupted > kPatience_ns) {
+      os::signal_process(*child, SIGKILL);
+    } else if (!told && now - interrupted > kTerminalsWord_ns) {
+      told = true;
+      os::signal_process(*child, os::last_interrupt());
     }
-    if (ended) return ended->signal == 0 ? ended->exit_code : 128 + ended->signal;
   }
 }
 

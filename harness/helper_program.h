@@ -14,11 +14,11 @@ std::optional<std::string> captured_output(const std::vector<std::string>& argum
                                            const std::vector<std::string>& extra_environment = {});
 
 // Runs a program with our own input and output, the environment and `extra` ("NAME=value") added, until it ends.
-// output_to_errors: what it prints on standard output goes to our standard error. Its Ctrl-C is its own
-// to handle, and held back until it asks for it; the signals that interrupts() counts reach it, too, when they are sent
-// to this process alone.
+// discard_output: what it prints on standard output is not wanted. Its Ctrl-C is its own to handle, and held back until
+// it asks for it. Interrupts are counted (os::interrupts()): a terminal sends them to both, and what reached only us is
+// handed on after a second. A program that goes on all the same is killed, at once when the user insists.
 // Returns its exit code, 128 + signal when one ended it, 127 when it could not be started (said on standard error).
 int run_to_end(const std::vector<std::string>& arguments, const std::vector<std::string>& extra_environment,
-               bool output_to_errors = false);
+               bool discard_output = false);
 
 }  // namespace gearbox::harness

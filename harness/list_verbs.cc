@@ -2,7 +2,6 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstdio>
 
 #include "base/nearest.h"
 #include "harness/command_line.h"
@@ -31,9 +30,9 @@ Json options_json(OptionSet& set) {
 
 void print_options(OptionSet& set) {
   const auto infos = options_of(set);
-  if (infos.empty()) fmt::print("  no options\n");
+  if (infos.empty()) print_out("  no options\n");
   for (const auto& info : infos)
-    fmt::print("  {:<20} default {}, {}\n  {:<20} {}\n", info.name, info.value, info.allowed(), "", info.text);
+    print_out("  {:<20} default {}, {}\n  {:<20} {}\n", info.name, info.value, info.allowed(), "", info.text);
 }
 
 std::string options_table(OptionSet& set) {
@@ -108,25 +107,25 @@ void print_list(const std::string& kind) {
   for (std::size_t family = 0; family < kFamilies.size(); ++family) {
     const std::string name = std::string(kFamilies[family]) + "s";
     if (!kind.empty() && kind != name) continue;
-    fmt::print("{}\n", name);
+    print_out("{}\n", name);
     for (const auto& gear : gears_of(family))
-      fmt::print("  {:<16} {}{}\n", gear.name, gear.summary, gear.name == kDefaultGears[family] ? " (default)" : "");
+      print_out("  {:<16} {}{}\n", gear.name, gear.summary, gear.name == kDefaultGears[family] ? " (default)" : "");
   }
   if (kind.empty() || kind == "workloads") {
-    fmt::print("workloads\n");
-    for (const auto& w : all_workloads()) fmt::print("  {:<16} {}\n", w.name, w.summary);
+    print_out("workloads\n");
+    for (const auto& w : all_workloads()) print_out("  {:<16} {}\n", w.name, w.summary);
   }
   if (kind.empty() || kind == "experiments") {
-    fmt::print("experiments\n");
+    print_out("experiments\n");
     for (const auto& name : experiment_names(root_folder())) {
       auto experiment = load_experiment(root_folder() + "/experiments/" + name + ".toml");
-      fmt::print("  {:<16} {}\n", name, experiment ? experiment->question : experiment.error().message);
+      print_out("  {:<16} {}\n", name, experiment ? experiment->question : experiment.error().message);
     }
   }
   if (kind.empty() || kind == "matrix") {
     std::size_t total = 0;
     const auto illegal = illegal_combos(total);
-    fmt::print("matrix\n  {} combinations, {} of them legal\n", total, total - illegal.size());
+    print_out("matrix\n  {} combinations, {} of them legal\n", total, total - illegal.size());
     // One sentence often rules out many combinations: print it once, with their number.
     std::vector<std::pair<std::string, std::size_t>> reasons;
     for (const auto& one : illegal) {
@@ -137,7 +136,7 @@ void print_list(const std::string& kind) {
         ++known->second;
       }
     }
-    for (const auto& [reason, count] : reasons) fmt::print("  not together ({} combinations): {}\n", count, reason);
+    for (const auto& [reason, count] : reasons) print_out("  not together ({} combinations): {}\n", count, reason);
   }
 }
 
@@ -149,16 +148,16 @@ void describe(const std::string& title, const std::string& summary,
   if (json) {
     Json facts = Json::object();
     for (const auto& [trait, value] : traits) facts[trait] = value;
-    fmt::print("{}\n",
-               to_line({{"name", title}, {"summary", summary}, {"traits", facts}, {"options", options_json(set)}}));
+    print_out("{}\n",
+              to_line({{"name", title}, {"summary", summary}, {"traits", facts}, {"options", options_json(set)}}));
     return;
   }
-  fmt::print("{}\n  {}\n", title, summary);
+  print_out("{}\n  {}\n", title, summary);
   if (!traits.empty()) {
-    fmt::print("traits\n");
-    for (const auto& [trait, value] : traits) fmt::print("  {:<20} {}\n", trait, value);
+    print_out("traits\n");
+    for (const auto& [trait, value] : traits) print_out("  {:<20} {}\n", trait, value);
   }
-  fmt::print("{}\n", title.starts_with("workload") ? "parameters (--set name=value)" : "options");
+  print_out("{}\n", title.starts_with("workload") ? "parameters (--set name=value)" : "options");
   print_options(set);
 }
 
@@ -205,7 +204,7 @@ int list_verb(const Arguments& arguments) {
   auto line = CommandLine::parse(arguments, options, {"a kind"});
   if (!line) return usage_error("list", line.error());
   if (line->flag("help")) {
-    fmt::print(
+    print_out(
         "gearbox list [kind] [--json]\n\nLists what there is. A kind is one of {}.\nmatrix says which gears do not go "
         "together, and why.\n",
         fmt::join(kKinds, ", "));
@@ -217,7 +216,7 @@ int list_verb(const Arguments& arguments) {
     return usage_error("list", {fmt::format("there is no kind '{}'; the kinds are {}{}", kind, fmt::join(kKinds, ", "),
                                             did_you_mean(kind, kKinds))});
   if (line->flag("json")) {
-    fmt::print("{}\n", to_line(list_json(kind)));
+    print_out("{}\n", to_line(list_json(kind)));
   } else {
     print_list(kind);
   }
@@ -230,7 +229,7 @@ int describe_verb(const Arguments& arguments) {
   auto line = CommandLine::parse(arguments, options, {"one thing to describe"});
   if (!line) return usage_error("describe", line.error());
   if (line->flag("help")) {
-    fmt::print(
+    print_out(
         "gearbox describe scheduler=NAME | allocator=NAME | collector=NAME | poller=NAME | workload=NAME | runtime "
         "[--json]\n\n"
         "Shows one thing in full: what it is, its traits, and every option with its default, what is allowed, and what "
@@ -250,7 +249,7 @@ int options_verb(const Arguments& arguments) {
   auto line = CommandLine::parse(arguments, options, {});
   if (!line) return usage_error("options", line.error());
   if (line->flag("help")) {
-    fmt::print(
+    print_out(
         "gearbox options\n\nPrints every option of every gear, workload and the runtime as a Markdown page. "
         "docs/OPTIONS.md is its output:\n"
         "  ./gearbox options > docs/OPTIONS.md\n");
@@ -271,7 +270,7 @@ int options_verb(const Arguments& arguments) {
   for (const auto& w : all_workloads())
     page += fmt::format("### {}\n\n{}\n\n{}", w.name, w.summary, options_table(*w.make_params()));
   while (page.ends_with("\n\n")) page.pop_back();
-  std::fwrite(page.data(), 1, page.size(), stdout);
+  write_out(page);
   return kExitOk;
 }
 

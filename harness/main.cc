@@ -2,10 +2,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstdio>
 #include <exception>
 
 #include "base/nearest.h"
+#include "base/os/process.h"
 #include "harness/command_line.h"
 
 namespace {
@@ -38,13 +38,14 @@ Begin with:   gearbox sweep quickstart          16 combinations, 8 workloads, ab
         or:   gearbox run binary_trees --collector stw
 A gear takes options:   --scheduler gmp:runnext=off,steal=half
 A run is named by its path, its run-id or its experiment (the latest run); without a name it is the newest.
-Each verb has --help, and verbs that print facts have --json.
+Each verb has --help, and verbs that print facts have --json. A verb whose standard output could not be written (a full disk, a reader
+that left) says so and ends with 1; what standard error would have shown is never worth an exit code.
 )";
 
 int dispatch(const Arguments& all) {
   using namespace gearbox::harness;
   if (all.empty() || all[0] == "help" || all[0] == "--help" || all[0] == "-h") {
-    fmt::print("{}", kHelp);
+    print_out("{}", kHelp);
     return kExitOk;
   }
   const std::string& verb = all[0];
@@ -62,19 +63,25 @@ int dispatch(const Arguments& all) {
   const std::vector<std::string> verbs = {"sweep", "resume", "run",    "list",    "describe", "doctor",
                                           "table", "plot",   "report", "analyze", "compare",  "options",
                                           "test",  "bench",  "peers",  "prepare"};
-  fmt::print(stderr, "gearbox: there is no verb '{}'; there is {}{}\nHelp: gearbox --help\n", verb,
-             fmt::join(verbs, ", "), gearbox::did_you_mean(verb, verbs));
+  print_err("gearbox: there is no verb '{}'; there is {}{}\nHelp: gearbox --help\n", verb, fmt::join(verbs, ", "),
+            gearbox::did_you_mean(verb, verbs));
   return kExitUsage;
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
+  using namespace gearbox::harness;
+  gearbox::os::open_missing_standard_descriptors();
+  const Arguments arguments(argv + 1, argv + argc);
+  // What is printed may be lost, and a sweep goes on. A cell is another program, and keeps what its parent gave it.
+  if (arguments.empty() || arguments[0] != "cell") gearbox::os::ignore_broken_pipes();
+  int code = kExitFailed;
   try {
-    return dispatch(Arguments(argv + 1, argv + argc));
+    code = dispatch(arguments);
   } catch (
       const std::exception& failure) {  // out of memory, mostly; what users can get wrong is refused where it is read
-    fmt::print(stderr, "gearbox: {}\n", failure.what());
-    return gearbox::harness::kExitFailed;
+    print_err("gearbox: {}\n", failure.what());
   }
+  return exit_code_of(code);
 }

@@ -4,10 +4,10 @@
 #include <cmath>
 
 #include <algorithm>
-#include <cstdio>
 
 #include "base/os/clock.h"
 #include "base/os/process.h"
+#include "harness/output.h"
 
 namespace gearbox::harness {
 namespace {
@@ -35,8 +35,7 @@ Progress::~Progress() { clear(); }
 
 void Progress::clear() {
   if (!drawn_) return;
-  fmt::print(stderr, "\r\x1b[K");
-  std::fflush(stderr);
+  print_err("\r\x1b[K");
   drawn_ = false;
 }
 
@@ -57,7 +56,7 @@ void Progress::draw(const std::string& now_running) {
                 : duration_text(spent / static_cast<double>(here) * static_cast<double>(total_ - done_)) + " left";
   const std::string bad = failed_ == 0 ? "" : fmt::format(", {} not ok", failed_);
   if (!terminal_) {
-    fmt::print(stderr, "{}/{} cells{}, {}\n", done_, total_, bad, left);
+    print_err("{}/{} cells{}, {}\n", done_, total_, bad, left);
     return;
   }
   const int columns = os::terminal_columns(kErrors);
@@ -66,8 +65,7 @@ void Progress::draw(const std::string& now_running) {
   std::string line = fmt::format("[{}{}] {}/{}{}, {}  {}", std::string(filled, '#'), std::string(kWidth - filled, '.'),
                                  done_, total_, bad, left, now_running);
   if (static_cast<int>(line.size()) >= columns) line.resize(static_cast<std::size_t>(std::max(columns - 1, 1)));
-  fmt::print(stderr, "\r\x1b[K{}", line);
-  std::fflush(stderr);
+  print_err("\r\x1b[K{}", line);
   drawn_ = true;
 }
 
@@ -79,7 +77,7 @@ void Progress::one_done(bool failed) {
 void Progress::note(const std::string& line) {
   if (quiet_) return;
   clear();
-  fmt::print(stderr, "{}\n", line);
+  print_err("{}\n", line);
 }
 
 }  // namespace gearbox::harness

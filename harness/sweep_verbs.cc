@@ -2,9 +2,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <cstdio>
 #include <filesystem>
-#include <iostream>
 
 #include "base/os/process.h"
 #include "harness/command_line.h"
@@ -28,7 +26,8 @@ cell as it ends. Ctrl-C lets the running cell end and stops; `gearbox resume` go
   gearbox sweep quickstart --blocks 10 --only 'workload=gc_latency & poller=epoll'
 
 Exit code: 0 every cell ended ok or unsupported; 1 some failed, or the analysis did, or with --fail-unsupported some were unsupported;
-2 the command line or the file was wrong; 130 stopped by Ctrl-C.
+or what it prints at the end could not be written; 2 the command line or the file was wrong; 130 stopped by Ctrl-C, a kill or a closed terminal.
+Progress that could not be shown (a full disk, a terminal that is gone) stops nothing; the manifest then says so as progress_lost.
 
 )";
 constexpr const char* kResumeHelp = R"(gearbox resume [run] [options]
@@ -45,17 +44,17 @@ constexpr const char* kFailUnsupported = "a cell whose gear the kernel refuses m
 
 void print_plan(const Experiment& experiment, const Plan& plan, bool json) {
   if (json) {
-    std::cout << plan_text(plan) << std::flush;
+    write_out(plan_text(plan));
     return;
   }
   const std::size_t per_block = plan.cells.size() / experiment.blocks;
-  fmt::print("{}: {} cells = {} blocks of {}\n", experiment.name, plan.cells.size(), experiment.blocks, per_block);
-  fmt::print("  question    {}\n  hypothesis  {}\n", experiment.question, experiment.hypothesis);
+  print_out("{}: {} cells = {} blocks of {}\n", experiment.name, plan.cells.size(), experiment.blocks, per_block);
+  print_out("  question    {}\n  hypothesis  {}\n", experiment.question, experiment.hypothesis);
   for (std::size_t i = 0; i < kFamilies.size(); ++i)
-    fmt::print("  {:<11} {}\n", kFamilies[i], fmt::join(experiment.levels[i], ", "));
-  fmt::print("  {:<11} {}\n", "procs", fmt::join(experiment.procs, ", "));
-  for (const auto& work : experiment.workloads) fmt::print("  workload    {} {}\n", work.name, join_pairs(work.params));
-  for (const auto& one : plan.illegal) fmt::print("  not run     {}: {}\n", fmt::join(one.combo, "/"), one.reason);
+    print_out("  {:<11} {}\n", kFamilies[i], fmt::join(experiment.levels[i], ", "));
+  print_out("  {:<11} {}\n", "procs", fmt::join(experiment.procs, ", "));
+  for (const auto& work : experiment.workloads) print_out("  workload    {} {}\n", work.name, join_pairs(work.params));
+  for (const auto& one : plan.illegal) print_out("  not run     {}: {}\n", fmt::join(one.combo, "/"), one.reason);
 }
 
 // Runs what is left, then the analysis; the end of sweep and of resume.
@@ -67,29 +66,40 @@ int finish(RunDirectory run, const CellLimits& limits, std::uint64_t seed, const
   runner.limits = limits;
   auto end = run_plan(run, runner, seed, json);
   if (!end) {
-    fmt::print(stderr, "gearbox {}: {}\n", verb, end.error().message);
+    print_err("gearbox {}: {}\n", verb, end.error().message);
     return kExitFailed;
   }
   const std::string path = run.path();
+  const auto lost = lost_errors();
+  if (lost)
+    if (auto written = run.set_in_manifest("progress_lost", lost->message); !written)
+      print_err("gearbox {}: {}\n", verb, written.error().message);
+  const auto stopped = [&](const std::string& how_far) {
+    print_err("Stopped: {}. Go on with: gearbox resume {}\n", how_far, path);
+    return kExitInterrupted;
+  };
   Json facts = {{"run", path},           {"cells", run.plan().size()},
                 {"ok", end->ok},         {"unsupported", end->unsupported},
                 {"failed", end->failed}, {"interrupted", end->interrupted}};
   if (end->interrupted) {
-    if (json) fmt::print("{}\n", to_line(facts));
-    fmt::print(stderr, "Stopped: {} of {} cells are done. Go on with: gearbox resume {}\n", run.done().size(),
-               run.plan().size(), path);
-    return kExitInterrupted;
+    if (json) print_out("{}\n", to_line(facts));
+    return stopped(fmt::format("{} of {} cells are done", run.done().size(), run.plan().size()));
   }
   if (!json) {
-    fmt::print(stderr, "{} cells: {} ok, {} unsupported, {} failed\n", run.plan().size(), end->ok, end->unsupported,
-               end->failed);
-    if (end->failed > 0) fmt::print(stderr, "What the failed cells printed is in {}/blobs\n", path);
+    print_err("{} cells: {} ok, {} unsupported, {} failed\n", run.plan().size(), end->ok, end->unsupported,
+              end->failed);
+    if (end->failed > 0) print_err("What the failed cells printed is in {}/blobs\n", path);
   }
-  const int analysis = analyse_finished_run(path, json);
+  const int analysis = os::interrupts() > 0 ? kExitInterrupted : analyse_finished_run(path, json);
+  if (analysis == kExitInterrupted) {
+    facts["interrupted"] = true;
+    if (json) print_out("{}\n", to_line(facts));
+    return stopped("every cell is done, and the analysis is not");
+  }
+  if (lost && !json) print_out("The progress of the sweep was not shown: {}\n", lost->message);
   facts["analysis_exit"] = analysis;
   facts["report"] = path + "/report.html";
-  if (json) fmt::print("{}\n", to_line(facts));
-  if (analysis == kExitInterrupted) return kExitInterrupted;
+  if (json) print_out("{}\n", to_line(facts));
   const bool refused = line.flag("fail-unsupported") && end->unsupported > 0;
   return end->failed == 0 && !refused && analysis == 0 ? kExitOk : kExitFailed;
 }
@@ -134,16 +144,15 @@ int sweep_with(const CommandLine& line) {
                                   make_manifest(*experiment, *plan, *build_id, sources, overrides), plan_text(*plan),
                                   sources.diff);
   if (!run) {
-    fmt::print(stderr, "gearbox sweep: {}\n", run.error().message);
+    print_err("gearbox sweep: {}\n", run.error().message);
     return kExitFailed;
   }
   if (!json) {
-    fmt::print(stderr, "{}: {} cells into {}\n", experiment->name, plan->cells.size(), run->path());
-    for (const auto& one : plan->illegal)
-      fmt::print(stderr, "not run: {}: {}\n", fmt::join(one.combo, "/"), one.reason);
+    print_err("{}: {} cells into {}\n", experiment->name, plan->cells.size(), run->path());
+    for (const auto& one : plan->illegal) print_err("not run: {}: {}\n", fmt::join(one.combo, "/"), one.reason);
     const Json& machine = run->manifest()["machine"];
-    fmt::print(stderr, "machine: {}\n", machine["verdict"].get<std::string>());
-    for (const auto& reason : machine["verdict_reasons"]) fmt::print(stderr, "  {}\n", reason.get<std::string>());
+    print_err("machine: {}\n", machine["verdict"].get<std::string>());
+    for (const auto& reason : machine["verdict_reasons"]) print_err("  {}\n", reason.get<std::string>());
   }
   CellLimits limits;
   limits.timeout_s = experiment->timeout_s;
@@ -169,7 +178,7 @@ int sweep_verb(const Arguments& arguments) {
   auto line = CommandLine::parse(arguments, options, {"one experiment"});
   if (!line) return usage_error("sweep", line.error());
   if (line->flag("help")) {
-    std::cout << kSweepHelp << options << std::flush;
+    print_help(kSweepHelp, options);
     return kExitOk;
   }
   return sweep_with(*line);
@@ -187,7 +196,7 @@ int resume_verb(const Arguments& arguments) {
   auto line = CommandLine::parse(arguments, options, {"one run"});
   if (!line) return usage_error("resume", line.error());
   if (line->flag("help")) {
-    std::cout << kResumeHelp << options << std::flush;
+    print_help(kResumeHelp, options);
     return kExitOk;
   }
   auto path = find_run(line->text("out", results_folder()), line->operands().empty() ? "" : line->operands()[0]);
@@ -195,10 +204,10 @@ int resume_verb(const Arguments& arguments) {
   if (const int refused = check_run("resume", *path); refused != 0) return refused;
   auto run = RunDirectory::open(*path);
   if (!run) {
-    fmt::print(stderr, "gearbox resume: {}\n", run.error().message);
+    print_err("gearbox resume: {}\n", run.error().message);
     return kExitFailed;
   }
-  if (run->repaired()) fmt::print(stderr, "The last line of cells.jsonl was cut short; that cell runs again.\n");
+  if (run->repaired()) print_err("The last line of cells.jsonl was cut short; that cell runs again.\n");
   auto build_id = own_build_id();
   if (!build_id) return usage_error("resume", build_id.error());
   const Json& manifest = run->manifest();
@@ -211,7 +220,7 @@ int resume_verb(const Arguments& arguments) {
     limits.mem_limit_mib = manifest.at("limits").at("mem_limit_mb").get<std::uint64_t>();
     seed = manifest.at("seed").get<std::uint64_t>();
   } catch (const Json::exception& failure) {
-    fmt::print(stderr, "gearbox resume: {}/manifest.json: {}\n", *path, failure.what());
+    print_err("gearbox resume: {}/manifest.json: {}\n", *path, failure.what());
     return kExitFailed;
   }
   // What runs the rest: the build and the computer of the last part of the run, or others, which need --force.
@@ -226,16 +235,14 @@ int resume_verb(const Arguments& arguments) {
       const std::string what = begun_with != *build_id
                                    ? fmt::format("with build {}, and this is build {}", begun_with, *build_id)
                                    : fmt::format("on the computer '{}', and this is '{}'", host, run->host());
-      fmt::print(stderr,
-                 "gearbox resume: {} was begun {}. Begin anew with `gearbox sweep`, check the old state out, or go on "
+      print_err("gearbox resume: {} was begun {}. Begin anew with `gearbox sweep`, check the old state out, or go on "
                  "with --force\n",
                  *path, what);
       return kExitFailed;
     }
     for (const Cell& cell : run->plan()) {
       if (auto fits = fits_this_build(cell); !fits) {
-        fmt::print(
-            stderr,
+        print_err(
             "gearbox resume: {} cannot be gone on with by this build: {} (plan.jsonl:{}). Begin anew with `gearbox "
             "sweep`\n",
             *path, fits.error().message, cell.seq + 1);
@@ -243,7 +250,7 @@ int resume_verb(const Arguments& arguments) {
       }
     }
     if (auto written = run->go_on_with(*build_id); !written) {
-      fmt::print(stderr, "gearbox resume: {}\n", written.error().message);
+      print_err("gearbox resume: {}\n", written.error().message);
       return kExitFailed;
     }
   }

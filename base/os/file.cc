@@ -1,6 +1,7 @@
 #include "base/os/file.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <unistd.h>
 
 namespace gearbox::os {
@@ -10,6 +11,11 @@ int write_all(int fd, const char* data, std::size_t bytes) noexcept {
     const ssize_t n = ::write(fd, data, bytes);
     if (n < 0) {
       if (errno == EINTR) continue;
+      if (errno == EAGAIN) {  // a program that shares the terminal or pipe has made it non-blocking
+        pollfd watched{fd, POLLOUT, 0};
+        ::poll(&watched, 1, -1);
+        continue;
+      }
       return errno;
     }
     data += n;

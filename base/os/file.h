@@ -9,7 +9,8 @@
 
 namespace gearbox::os {
 
-// Writes everything, retrying on EINTR and short writes. Returns 0 or the errno. Async-signal-safe.
+// Writes everything, retrying on EINTR and short writes, and waiting for room in a descriptor that is non-blocking.
+// Returns 0 or the errno. Async-signal-safe.
 int write_all(int fd, const char* data, std::size_t bytes) noexcept;
 
 // The whole file as text. For small files (/proc, configuration).

@@ -149,12 +149,21 @@ bool die_with_parent(pid_t parent) noexcept {
 
 void name_process(const char* name) noexcept { ::prctl(PR_SET_NAME, name); }
 
-void count_interrupts() {
+void open_missing_standard_descriptors() noexcept {
+  // The lowest free number is the one that open() takes, and all below are open by then.
+  for (int fd = 0; fd <= 2; ++fd)
+    if (::fcntl(fd, F_GETFD) < 0) (void)::open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY);
+}
+
+void ignore_broken_pipes() noexcept { ::signal(SIGPIPE, SIG_IGN); }
+
+void count_interrupts(bool quit_too) {
   struct sigaction action {};
   action.sa_handler = on_interrupt;
   sigemptyset(&action.sa_mask);
   for (int signal : kInterrupts)
     if (!is_ignored(signal)) ::sigaction(signal, &action, nullptr);
+  if (quit_too && !is_ignored(SIGQUIT)) ::sigaction(SIGQUIT, &action, nullptr);
 }
 int interrupts() noexcept { return interrupt_count.load(std::memory_order_relaxed); }
 int last_interrupt() noexcept { return interrupt_signal.load(std::memory_order_relaxed); }

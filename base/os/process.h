@@ -55,12 +55,22 @@ void raise_descriptor_limit() noexcept;
 // died before we asked. (No id is special: in a container the parent may well be process 1.)
 bool die_with_parent(pid_t parent) noexcept;
 
+// Opens those of the descriptors 0, 1 and 2 that are closed, so that no file of ours can take their numbers and then
+// what is printed. They are opened the wrong way round (0 for writing, 1 and 2 for reading): their use fails with EBADF,
+// here and in children, as it did while they were closed. Call it before anything is opened.
+void open_missing_standard_descriptors() noexcept;
+
+// A write to a pipe or socket that nobody reads fails with EPIPE from now on, in place of ending this process. Children
+// begin with the default again. Process-wide.
+void ignore_broken_pipes() noexcept;
+
 // What ps and perf call this process (its first thread); 15 characters. A program started as kOwnProgram is "exe".
 void name_process(const char* name) noexcept;
 
-// Counts SIGINT, SIGTERM and SIGHUP from the first call on, in place of dying from them. Those that this process was
-// started to ignore (nohup, a shell's background job) stay ignored. Process-wide.
-void count_interrupts();
+// Counts SIGINT, SIGTERM and SIGHUP from the first call on, in place of dying from them; with quit_too SIGQUIT as well,
+// for a caller that hands it on. Those that this process was started to ignore (nohup, a shell's background job) stay
+// ignored. Process-wide.
+void count_interrupts(bool quit_too = false);
 int interrupts() noexcept;
 int last_interrupt() noexcept;  // the signal's number, 0 when none came
 

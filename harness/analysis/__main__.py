@@ -196,7 +196,9 @@ def main(arguments: list[str] | None = None) -> int:
         if __name__ == "__main__":
             interrupts.end_quietly(f"{options.verb} was interrupted; the records are safe, repeat it with: gearbox {options.verb} {runs}")
         paths = [options.run_a, options.run_b] if options.verb == "compare" else [options.run]
-        return options.function(options, *(load.load(path) for path in paths))
+        code = options.function(options, *(load.load(path) for path in paths))
+        sys.stdout.flush()  # a full disk refuses only now what was printed
+        return code
     except BadInput as error:
         print(f"analysis: {error}", file=sys.stderr)
         return 2
@@ -204,11 +206,10 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"analysis: the Python module '{missing.name}' is missing; use /usr/bin/python3 with the packages python3-numpy, python3-scipy, "
               "python3-pandas, python3-matplotlib and python3-jinja2", file=sys.stderr)
         return 1
-    except BrokenPipeError:  # the reader of a pipe left (`| head`); nobody is there to tell
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except OSError as error:
-        print(f"analysis: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
+        if not error.filename:  # standard output; what is still collected for it goes nowhere
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(f"analysis: {error.filename or 'standard output could not be written'}: {error.strerror}", file=sys.stderr)
         return 1
 
 

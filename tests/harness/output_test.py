@@ -122,7 +122,7 @@ class StandardOutput(Case):
 
     def test_a_failed_run_stays_a_failed_run(self):
         for way in (dict(err=full), dict(err=left), dict(closed=[0, 2])):
-            self.assertEqual(self.call("run", "ping_pong", "--set", "rounds=1000000", "--mem-limit", "1", **way)[0], 1)
+            self.assertEqual(self.call("run", "ping_pong", "--set", "rounds=10000000", "--mem-limit", "1", **way)[0], 1)
 
     def test_what_a_sweep_prints_at_its_end_is_a_result(self):
         for more in ([], ["--json"]):
@@ -167,7 +167,7 @@ class StandardError(Case):
         self.assertNotIn("progress_lost", json.loads((self.run_folders()[-1] / "manifest.json").read_text()))
 
     def test_failed_cells_stay_the_code(self):
-        self.experiment.write_text(EXPERIMENT + "[run]\nmem_limit_mb = 1\n")
+        self.experiment.write_text(EXPERIMENT.replace("rounds = 500", "rounds = 10000000") + "[run]\nmem_limit_mb = 1\n")
         for way in (dict(), dict(err=full), dict(err=left), dict(closed=[2])):
             code, _, err = self.sweep(**way)
             self.assertEqual((code, len(self.records())), (1, 4), err)
