@@ -15,12 +15,13 @@
 #include "base/os/process.h"
 #include "base/os/thread.h"
 #include "base/random.h"
+#include "harness/cell_result.h"
 
 namespace gearbox::harness {
 namespace {
 
 constexpr std::int64_t kLookEvery_ns = 50'000'000;
-constexpr std::int64_t kGrace_ns = 2'000'000'000;  // between SIGTERM and SIGKILL
+constexpr std::int64_t kGrace_ns = 5'000'000'000;  // between SIGQUIT and SIGKILL: the traces of many goroutines
 constexpr std::size_t kKeptBytes = 64 * 1024;
 
 struct CpuTicks {
@@ -166,39 +167,43 @@ CellOutcome CellRunner::run(const Cell& cell, std::uint64_t attempt, std::uint64
   auto child = os::spawn(request);
   if (!child) return infra(child.error());
 
+  const std::uint64_t output_limit_bytes = limits.output_limit_mib << 20;
   Ending ending = Ending::kItself;
   const int interrupts_before = os::interrupts();
   int forwarded = interrupts_before;
-  std::int64_t term_sent = 0;
+  std::int64_t asked = 0;  // when the cell was sent SIGQUIT
   bool killed = false;
   std::optional<os::Ended> ended;
   while (!(ended = os::wait_for(*child, kLookEvery_ns))) {
     const std::int64_t now = os::monotonic_ns();
-    const auto end_it = [&](Ending why, bool at_once) {
+    const auto kill_it = [&](Ending why) {
       if (ending == Ending::kItself) ending = why;
-      if (!at_once && term_sent == 0) {
-        os::signal_group(*child, SIGTERM);
-        term_sent = now;
-      } else if ((at_once || now - term_sent > kGrace_ns) && !killed) {
-        os::signal_group(*child, SIGKILL);
-        killed = true;
-      }
+      if (!killed) os::signal_group(*child, SIGKILL);
+      killed = true;
     };
     if (pass_through) {
       // The first interrupts are the program's own to handle; whoever insists gets it killed.
       for (; forwarded < os::interrupts(); ++forwarded) {
         os::signal_group(*child, os::last_interrupt());
-        if (forwarded - interrupts_before >= 1) end_it(Ending::kInterrupt, true);
+        if (forwarded - interrupts_before >= 1) kill_it(Ending::kInterrupt);
       }
     } else if (os::interrupts() >= 2) {
-      end_it(Ending::kInterrupt, true);
+      kill_it(Ending::kInterrupt);
     }
-    if (limits.timeout_s != 0 && now - started > static_cast<std::int64_t>(limits.timeout_s) * 1'000'000'000)
-      end_it(Ending::kTimeout, false);
+    if (limits.timeout_s != 0 && now - started > static_cast<std::int64_t>(limits.timeout_s) * 1'000'000'000) {
+      // First the question where it stands, which Go's programs answer with the traces of all goroutines.
+      if (ending == Ending::kItself) {
+        ending = Ending::kTimeout;
+        asked = now;
+        os::signal_process(*child, SIGQUIT);
+      } else if (now - asked > kGrace_ns) {
+        kill_it(Ending::kTimeout);
+      }
+    }
     if (limits.mem_limit_mib != 0 && os::resident_bytes_of_family(*child) > limits.mem_limit_mib << 20)
-      end_it(Ending::kMemory, true);
-    if (!pass_through && os::size_of(*output) + os::size_of(*errors) > limits.output_limit_mib << 20)
-      end_it(Ending::kOutput, true);
+      kill_it(Ending::kMemory);
+    if (os::size_of(*output) + os::size_of(*errors) + os::size_of(*result) > output_limit_bytes)
+      kill_it(Ending::kOutput);
   }
   os::signal_group(*child, SIGKILL);  // whatever it started and left behind
 
@@ -226,8 +231,11 @@ CellOutcome CellRunner::run(const Cell& cell, std::uint64_t attempt, std::uint64
   record["exit"] = ended->signal == 0 ? Json(ended->exit_code) : Json(nullptr);
   record["signal"] = ended->signal == 0 ? Json(nullptr) : Json(signal_name(ended->signal));
 
-  auto found = parse_json(os::read_part(*result, 0, 256u << 20), "the cell's result");
-  const bool complete = found && found->is_object() && found->contains("status") && (*found)["status"].is_string();
+  // A cell that ended between two looks may have left more than it may.
+  if (ending == Ending::kItself && os::size_of(*result) > output_limit_bytes) ending = Ending::kOutput;
+  auto found = parse_json(os::read_part(*result, 0, output_limit_bytes), "the cell's result");
+  const auto malformed = found ? why_malformed(*found) : std::nullopt;
+  const bool complete = found && !malformed;
   const auto say = [&](const char* status, const std::string& reason) {
     record["status"] = status;
     record["reason"] = reason;
@@ -237,10 +245,13 @@ CellOutcome CellRunner::run(const Cell& cell, std::uint64_t attempt, std::uint64
   const std::string quoted = said.empty() ? "" : fmt::format("; it printed: {}", said);
   if (ending == Ending::kTimeout) {
     say("timeout", fmt::format("did not end within {} s{}", limits.timeout_s, quoted));
+    if (!pass_through) record["stderr"] = outcome.errors;
   } else if (ending == Ending::kMemory) {
     say("oom", fmt::format("used more resident memory than the limit of {} MiB", limits.mem_limit_mib));
   } else if (ending == Ending::kOutput) {
-    say("signal", fmt::format("killed by the runner: it printed more than {} MiB", limits.output_limit_mib));
+    const bool printed = os::size_of(*output) + os::size_of(*errors) > os::size_of(*result);
+    say("signal", fmt::format("killed by the runner: it {} more than {} MiB", printed ? "printed" : "left a result of",
+                              limits.output_limit_mib));
   } else if (ended->signal == SIGKILL && ending == Ending::kItself && oom_kills() > oom_before) {
     say("oom", "killed by SIGKILL while the kernel's out-of-memory killer was at work");
   } else if (ended->signal != 0) {
@@ -250,10 +261,15 @@ CellOutcome CellRunner::run(const Cell& cell, std::uint64_t attempt, std::uint64
     record["reason"] = found->value("reason", Json(nullptr));
     for (const auto& [key, nothing] : empty.items()) record[key] = found->value(key, nothing);
     if (found->contains("guard")) record["guard"] = (*found)["guard"];
+    if (record["status"] != "ok") {  // a wrong answer has no time
+      record["metrics"] = record["hists"] = Json::array();
+    } else if (auto workload = find_workload(cell.workload); workload && !serves(cell.params)) {
+      if (auto none = why_no_headline(*found, workload->headline)) say("check_failed", *none);
+    }
   } else if (ended->exit_code != 0) {
     say("exit", fmt::format("ended with exit code {}{}", ended->exit_code, quoted));
   } else {
-    say("infra", found ? "ended with exit code 0 and left a result without a status" + quoted
+    say("infra", found ? fmt::format("left a result that cannot be believed: {}{}", *malformed, quoted)
                        : "ended with exit code 0 and left no readable result" + quoted);
   }
   outcome.interrupted =

@@ -15,7 +15,7 @@ namespace gearbox::harness {
 struct CellLimits {
   std::uint64_t timeout_s = 120;        // 0: none
   std::uint64_t mem_limit_mib = 0;      // resident memory of the cell's process; 0: none
-  std::uint64_t output_limit_mib = 64;  // what it may print
+  std::uint64_t output_limit_mib = 64;  // what it may print and leave as its result
 };
 
 struct CellOutcome {

@@ -144,6 +144,7 @@ Result<RunDirectory> RunDirectory::create(const std::string& results, const std:
   auto cells = os::open_for_appending(run.path_ + "/cells.jsonl");
   if (!cells) return cells.error();
   run.cells_ = std::move(*cells);
+  run.bytes_ = os::size_of(run.cells_);
   if (auto linked = os::replace_link(run_id, results + "/" + experiment + "/latest"); !linked) return linked.error();
   return run;
 }
@@ -172,6 +173,7 @@ Result<RunDirectory> RunDirectory::open(const std::string& path) {
   auto cells = os::open_for_appending(path + "/cells.jsonl");
   if (!cells) return cells.error();
   run.cells_ = std::move(*cells);
+  run.bytes_ = os::size_of(run.cells_);
   return run;
 }
 
@@ -255,12 +257,15 @@ Status RunDirectory::append(const CellOutcome& outcome) {
       if (auto written = os::replace_file(blob + suffix, text); !written) return written.error();
   }
   if (auto written = os::append_line(cells_, to_line(record), path_ + "/cells.jsonl"); !written) return written.error();
+  bytes_ = os::size_of(cells_);
   auto& state = done_[seq];
   ++records_;
   state.attempts = attempt;
   state.status = record["status"].get<std::string>();
   return Ok{};
 }
+
+Status RunDirectory::records_in_place() const { return os::is_in_place(cells_, path_ + "/cells.jsonl", bytes_); }
 
 Status RunDirectory::set_in_manifest(const std::string& key, Json value) {
   manifest_[key] = std::move(value);

@@ -54,6 +54,8 @@ class RunDirectory {
   // From here on cells are run by another build or on another computer than those before: written into the manifest,
   // and each record carries its own.
   Status go_on_with(const std::string& build_id);
+  // Error: another program has removed, replaced or changed cells.jsonl since it was opened.
+  Status records_in_place() const;
   // Replaces the manifest with one that has the key set.
   Status set_in_manifest(const std::string& key, Json value);
 
@@ -64,6 +66,7 @@ class RunDirectory {
 
   std::string path_, host_;
   os::Descriptor lock_, cells_;
+  std::uint64_t bytes_ = 0;  // of cells.jsonl
   Json manifest_;
   std::vector<Cell> plan_;
   std::map<std::uint64_t, SeqState> done_;

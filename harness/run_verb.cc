@@ -4,13 +4,13 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <iostream>
 #include <iterator>
 
 #include "base/os/clock.h"
 #include "base/os/file.h"
 #include "base/os/process.h"
+#include "harness/cell_result.h"
 #include "harness/cell_runner.h"
 #include "harness/command_line.h"
 #include "harness/sweep.h"
@@ -42,16 +42,16 @@ std::string amount_text(double value, const std::string& unit) {
 }
 
 void print_record(const Json& r, const Cell& cell) {
-  fmt::print("{} on {}, {} P: {}\n", cell.workload, fmt::join(cell.combo, " / "), cell.procs,
-             r["status"].get<std::string>());
-  if (r["reason"].is_string()) fmt::print("  reason      {}\n", r["reason"].get<std::string>());
+  print_out("{} on {}, {} P: {}\n", cell.workload, fmt::join(cell.combo, " / "), cell.procs,
+            r["status"].get<std::string>());
+  if (r["reason"].is_string()) print_out("  reason      {}\n", r["reason"].get<std::string>());
   for (const auto& c : r["checks"])
-    fmt::print("  check       {}: {} ({})\n", c["name"].get<std::string>(), c["ok"] == true ? "ok" : "WRONG",
-               c["detail"].get<std::string>());
+    print_out("  check       {}: {} ({})\n", c["name"].get<std::string>(), c["ok"] == true ? "ok" : "WRONG",
+              c["detail"].get<std::string>());
   for (const auto& m : r["metrics"]) {
     const std::string value =
         m["value"].is_number() ? amount_text(m["value"].get<double>(), m["unit"].get<std::string>()) : "not a number";
-    fmt::print("  {:<11} {}\n", m["name"].get<std::string>(), value);
+    print_out("  {:<11} {}\n", m["name"].get<std::string>(), value);
   }
   for (const auto& h : r["hists"]) {
     const std::string unit = h["unit"].get<std::string>();
@@ -62,7 +62,7 @@ void print_record(const Json& r, const Cell& cell) {
       if (static_cast<double>(count) * (1 - p[0].get<double>() / 100) < 1) continue;
       line += fmt::format(", p{} {}", p[0].get<double>(), amount_text(p[1].get<double>(), unit));
     }
-    fmt::print("  {:<11} {}, max {}\n", h["name"].get<std::string>(), line, amount_text(h["max"].get<double>(), unit));
+    print_out("  {:<11} {}, max {}\n", h["name"].get<std::string>(), line, amount_text(h["max"].get<double>(), unit));
   }
 }
 
@@ -100,10 +100,7 @@ Result<RunRequest> read_request(const CommandLine& line) {
   cell.procs = gears->procs;
   cell.runtime = gears->runtime;
   if (auto made = make_effective(cell); !made) return made.error();
-  const auto infos = options_of(**params);
-  const bool serves =
-      std::any_of(infos.begin(), infos.end(), [](const auto& i) { return i.name == "serve" && i.value == "on"; });
-  if (serves) request.limits.timeout_s = 0;  // a server runs until it is told to stop
+  if (serves(cell.params)) request.limits.timeout_s = 0;  // a server runs until it is told to stop
   for (const auto& [name, into, range] :
        {std::tuple<const char*, std::uint64_t*, Range>{"timeout", &request.limits.timeout_s, {0, 86400}},
         {"mem-limit", &request.limits.mem_limit_mib, {0, 1 << 30}},
@@ -122,11 +119,13 @@ Runs one workload on one combination of gears, in a process of its own, and show
 
   gearbox run binary_trees
   gearbox run ping_pong --scheduler gmp:runnext=off --procs 2
-  gearbox run skynet --collector stw --set size=100000 --repeat 5
+  gearbox run skynet --collector stw --set leaves=100000 --repeat 5
   gearbox run echo --json | python3 -m json.tool
 
-Exit code: 0 ok; 1 the cell failed (wrong answer, panic, crash, time-out, ...); 2 the command line was wrong, and nothing was run;
-130 ended by Ctrl-C.
+A cell at its time limit is sent SIGQUIT first, so that it prints the traces of its goroutines, and is killed five seconds later.
+
+Exit code: 0 ok; 1 the cell failed (wrong answer, panic, crash, time-out, ...), or the result could not be written; 2 the command line was
+wrong, and nothing was run; 130 ended by Ctrl-C.
 
 )";
 
@@ -143,13 +142,15 @@ int run_verb(const Arguments& arguments) {
       "end it after S seconds; 0: never (default 120; never for a server with serve=on)");
   add("mem-limit", po::value<std::string>()->value_name("MIB"),
       "end it when it uses more memory than this; 0: no limit (default)");
+  add("dry-run", po::bool_switch(),
+      "check the command line, show what would run, with --json as in plan.jsonl, and stop");
   add("boot-trace", po::bool_switch(), "print each step of the boot with its time");
   add("json", po::bool_switch(), "one line of JSON per run, as in cells.jsonl (docs/RECORDS.md)");
   add("help,h", po::bool_switch(), "this text");
   auto line = CommandLine::parse(arguments, options, {"one workload"});
   if (!line) return usage_error("run", line.error());
   if (line->flag("help")) {
-    std::cout << kRunHelp << options << std::flush;
+    print_help(kRunHelp, options);
     return kExitOk;
   }
   auto request = read_request(*line);
@@ -158,7 +159,18 @@ int run_verb(const Arguments& arguments) {
   request->cell.build = build_id ? *build_id : "unknown";
   request->cell.id = cell_id(request->cell, request->cell.build);
 
-  os::count_interrupts();
+  if (line->flag("dry-run")) {
+    const Cell& cell = request->cell;
+    if (line->flag("json")) {
+      print_out("{}\n", to_line(plan_json(cell)));
+    } else {
+      print_out("{} {} on {}, {} P: would run {} times\n", cell.workload, join_pairs(cell.params),
+                fmt::join(cell.combo, " / "), cell.procs, request->repeat);
+    }
+    return kExitOk;
+  }
+
+  os::count_interrupts(true);  // Ctrl-\ is the cell's, too: it asks for the traces of all goroutines
   CellRunner runner = own_cells();
   runner.limits = request->limits;
   runner.pass_through = true;
@@ -167,16 +179,16 @@ int run_verb(const Arguments& arguments) {
   int exit_code = kExitOk;
   for (std::uint64_t i = 0; i < request->repeat; ++i) {
     request->cell.seq = i;
-    std::fflush(stdout);
+    flush_output();
     const CellOutcome outcome = runner.run(request->cell, 1, static_cast<std::uint64_t>(os::wall_ns()));
     if (line->flag("json")) {
-      if (!outcome.interrupted) fmt::print("{}\n", to_line(outcome.record));
+      if (!outcome.interrupted) print_out("{}\n", to_line(outcome.record));
     } else if (!outcome.interrupted) {
       print_record(outcome.record, request->cell);
     }
-    std::fflush(stdout);
+    flush_output();
     if (outcome.interrupted) {
-      fmt::print(stderr, "gearbox run: ended by Ctrl-C\n");
+      print_err("gearbox run: ended by Ctrl-C\n");
       return kExitInterrupted;
     }
     if (outcome.record["status"] != "ok") exit_code = kExitFailed;
@@ -190,7 +202,7 @@ int cell_verb(const Arguments& arguments) {
   constexpr int kResult = 3;
   struct stat facts {};
   if (::fstat(kResult, &facts) != 0) {
-    fmt::print(stderr, "gearbox cell: descriptor 3 is not open; `cell` is what `run` and `sweep` start, use those\n");
+    print_err("gearbox cell: descriptor 3 is not open; `cell` is what `run` and `sweep` start, use those\n");
     return kExitUsage;
   }
   std::string spec;

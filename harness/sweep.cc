@@ -79,6 +79,10 @@ Result<SweepEnd> run_plan(RunDirectory& run, const CellRunner& runner, std::uint
     const auto state = run.done().find(seq);
     return state != run.done().end() && state->second.status != "infra";
   };
+  const auto without_records = [](const Error& error) {
+    return Error{error.message + ". The sweep ends here: what its cells say has no safe place any more",
+                 error.error_number};
+  };
   const auto& plan = run.plan();
   const auto already = static_cast<std::uint64_t>(
       std::count_if(plan.begin(), plan.end(), [&](const Cell& c) { return finished(c.seq); }));
@@ -99,6 +103,7 @@ Result<SweepEnd> run_plan(RunDirectory& run, const CellRunner& runner, std::uint
         end.interrupted = true;
         break;
       }
+      if (auto there = run.records_in_place(); !there) return without_records(there.error());
       if (auto written = run.append(outcome); !written) {
         return Error{fmt::format("{}. The run keeps its {} finished cells; make room and go on with: gearbox resume {}",
                                  written.error().message, run.done().size(), run.path()),
@@ -116,6 +121,7 @@ Result<SweepEnd> run_plan(RunDirectory& run, const CellRunner& runner, std::uint
       }
     }
   }
+  if (auto there = run.records_in_place(); !there) return without_records(there.error());
   for (const auto& [seq, state] : run.done()) {
     if (state.status == "ok") {
       ++end.ok;

@@ -19,12 +19,26 @@
 
 namespace gearbox {
 
+// Which direction of a metric is good: made from the literal "higher" or "lower", and from nothing else, which the
+// compiler sees to.
+class Better {
+ public:
+  consteval Better(const char* word) : higher_(std::string_view(word) == "higher") {  // NOLINT: implicit by design
+    if (!higher_ && std::string_view(word) != "lower") throw "a metric is better when it is \"higher\" or \"lower\"";
+  }
+  constexpr std::string_view word() const { return higher_ ? "higher" : "lower"; }
+
+ private:
+  bool higher_;
+};
+
 // What a workload reports. Filled in by the main goroutine.
 class Report {
  public:
   struct Metric {
-    std::string name, unit, better;  // better: "higher" or "lower"
-    double value;
+    std::string name, unit;
+    Better better;
+    double value;  // of the headline: finite and above 0, else the cell is `check_failed`
   };
   struct Check {
     std::string name;
@@ -40,8 +54,8 @@ class Report {
     metric("throughput", std::move(unit), "higher",
            elapsed_ns > 0 ? operations * 1e9 / static_cast<double>(elapsed_ns) : 0.0);
   }
-  void metric(std::string name, std::string unit, std::string better, double value) {
-    metrics.push_back({std::move(name), std::move(unit), std::move(better), value});
+  void metric(std::string name, std::string unit, Better better, double value) {
+    metrics.push_back({std::move(name), std::move(unit), better, value});
   }
   void histogram(std::string name, std::string unit, Histogram h) {
     hists.push_back({std::move(name), std::move(unit), std::move(h)});

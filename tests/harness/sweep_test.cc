@@ -64,7 +64,7 @@ TEST_F(SweepTest, EachWayToEndHasItsStatus) {
         Case{"echo 'panic: boo' >&2; exit 2", "exit", "panic: boo"}, Case{"kill -SEGV $$", "signal", "SIGSEGV"},
         Case{"sleep 60 & sleep 60", "timeout", "within 1 s"},
         Case{"trap '' TERM; while :; do sleep 0.1; done", "timeout", "within 1 s"},
-        Case{"echo garbage >&3", "infra", "no readable result"}, Case{"echo '[]' >&3", "infra", "without a status"},
+        Case{"echo garbage >&3", "infra", "no readable result"}, Case{"echo '[]' >&3", "infra", "must be an object"},
         Case{"true", "infra", "no readable result"}, Case{"yes", "signal", "printed more than"}}) {
     CellRunner r = runner(c.script);
     r.limits.timeout_s = 1;
