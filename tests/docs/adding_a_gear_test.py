@@ -10,7 +10,9 @@ import unittest
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "house"))
-from spare_tree import SpareTree  # noqa: E402  (needs the line above)
+sys.path.insert(0, str(HERE))
+import examples  # noqa: E402  (needs the lines above)
+from spare_tree import SpareTree  # noqa: E402
 
 SOURCE = pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else HERE.parent.parent
 BUILD = pathlib.Path(sys.argv[2]) if len(sys.argv) > 2 else SOURCE / "build" / "release"
@@ -38,6 +40,11 @@ class AddingAGear(unittest.TestCase):
                                                  "--timeout", "60", "--json", *settings))
                 self.assertEqual(record["status"], "ok", record["reason"])
                 self.assertEqual(record["combo"]["scheduler"], name)
+            commands = examples.in_document(SOURCE / "docs" / "ADDING_A_GEAR.md")
+            self.assertTrue(any(name in word for words in commands for word in words), commands)
+            for words in commands:  # as printed, to the point where their work would begin
+                if parsed := examples.without_work(words):
+                    tree.gearbox(*parsed)
             for path in files:
                 if path.startswith("experiments/"):
                     plan = tree.gearbox("sweep", path, "--dry-run", "--json").splitlines()
