@@ -66,7 +66,8 @@ class Case(unittest.TestCase):
     def start(self, *arguments, program=GEARBOX, **more):
         process = subprocess.Popen([program, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL,
                                    env={**self.environment, **more.pop("environment", {})}, **more)
-        self.addCleanup(process.kill)  # when the test has failed; its cell dies with it
+        self.addCleanup(process.__exit__, None, None, None)  # closes the pipes, and waits
+        self.addCleanup(process.kill)  # before that: a test that failed leaves nothing running
         return process
 
     def call(self, *arguments, **more):
@@ -258,7 +259,7 @@ class InTheMiddle(Case):
                 time.sleep(0.01)
             process.send_signal(number)
             out, err = process.communicate(timeout=60)
-            self.assertEqual(process.returncode, 128 + number, out + err)
+            self.assertEqual(process.returncode, 130, out + err)
             self.assertFalse(pathlib.Path(f"/proc/{child}").exists())
             pid.unlink()
 
@@ -284,6 +285,10 @@ class InTheMiddle(Case):
         process.send_signal(signal.SIGTERM)
         self.assertEqual(process.wait(timeout=60), 0)
         process.communicate()
+
+    def test_a_cell_at_its_time_limit_is_a_timeout_however_it_ends(self):
+        code, out, err = self.call("run", "kv_server", "--set", "serve=on", "--timeout", "1", "--json")
+        self.assertEqual((code, json.loads(out)["status"]), (1, "timeout"), err)
 
     def test_a_build_in_the_middle_of_a_sweep_changes_nothing(self):
         program = self.folder / "gearbox-copy"
