@@ -146,6 +146,22 @@ class StandardOutput(Case):
         self.assertEqual(text, self.call("options")[1])
 
 
+class Analysis(Case):
+    def test_its_verbs_say_that_their_output_is_lost(self):
+        self.assertEqual(self.sweep()[0], 0)
+        self.environment["GEARBOX_PYTHON"] = os.environ.get("GEARBOX_PYTHON", "/usr/bin/python3")
+        run = self.run_folders()[-1]
+        for arguments in (["table", run], ["analyze", run, "--json"]):
+            self.assertEqual(self.call(*arguments)[0], 0)
+            for way in (dict(out=full), dict(out=left), dict(closed=[1])):
+                with self.subTest(arguments=arguments, way=way):
+                    code, _, err = self.call(*arguments, **way)
+                    self.assertEqual(code, 1, err)
+                    self.assertIn(LOST, err)
+                    self.assertNotIn("Traceback", err)
+                    self.assertNotIn("Exception ignored", err)
+
+
 class StandardError(Case):
     def check_all_is_there(self):
         self.assertEqual([(record["seq"], record["status"]) for record in self.records()], [(seq, "ok") for seq in range(4)])
