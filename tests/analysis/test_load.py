@@ -234,6 +234,15 @@ class CommandLine(WithRun):
         self.assertEqual((done.returncode, done.stderr), (0, ""))
         self.assertIn("ping_pong", done.stdout)
 
+    def test_two_ctrl_c_at_once_are_one_line(self):
+        """A terminal's and the one that the front door hands on: the second comes while the first is answered."""
+        program = ("import os, signal\nfrom analysis import interrupts\nwrite, left = os.write, [1]\n"
+                   "def written(*what):\n  write(*what)\n  if left: left.pop(); signal.raise_signal(signal.SIGINT)\n"
+                   "os.write = written\ninterrupts.end_quietly('interrupted')\nsignal.raise_signal(signal.SIGINT)\n")
+        harness = os.path.join(os.path.dirname(__file__), "..", "..", "harness")
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": harness})
+        self.assertEqual((done.returncode, done.stderr), (130, "analysis: interrupted\n"))
+
     def test_numbers_that_json_cannot_hold_become_null(self):
         import numpy as np
         text = jsonout.dumps({"a": float("nan"), "b": [np.float64("inf"), np.int64(3)], "c": np.array([1.0, np.nan]), "d": np.bool_(True)})
