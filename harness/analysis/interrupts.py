@@ -20,7 +20,12 @@ def end_quietly(said: str, caller: str = "analysis") -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         return
 
+    answered: list[bool] = []  # a terminal's Ctrl-C and one that the front door hands on come together
+
     def end(*_) -> None:
+        if answered:
+            return
+        answered.append(True)
         os.write(2, f"{caller}: {said}\n".encode())
         os._exit(EXIT_INTERRUPTED)
 
