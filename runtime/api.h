@@ -10,4 +10,4 @@
 #include "runtime/root.h"      // Root<T>
 #include "runtime/select.h"    // select, on_recv, on_send, otherwise
 #include "runtime/sync.h"      // GoMutex, RWMutex, WaitGroup, Once, Cond, Semaphore
-#include "runtime/time.h"      // sleep, after, new_timer, new_ticker, after_func
+#include "runtime/time.h"      // sleep, after, tick, new_timer, new_ticker, after_func

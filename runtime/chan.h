@@ -117,6 +117,13 @@ class ChanCore : public RootBlock {
   ChanCore(std::uint32_t capacity, bool rooted) : RootBlock(Words::kAnything), capacity_(capacity), rooted_(rooted) {}
   virtual ~ChanCore() = default;
   void add_reference() noexcept { references_.fetch_add(1, std::memory_order_relaxed); }
+  // For whoever knows the channel without holding it. False: its last handle is gone, and it is about to end.
+  bool try_add_reference() noexcept {
+    std::uint32_t references = references_.load(std::memory_order_relaxed);
+    while (references != 0)
+      if (references_.compare_exchange_weak(references, references + 1, std::memory_order_relaxed)) return true;
+    return false;
+  }
   void drop_reference() noexcept {
     if (references_.fetch_sub(1, std::memory_order_acq_rel) != 1) return;
     if (rooted_) withdraw();
@@ -159,7 +166,7 @@ inline void shade_value(const T& value) noexcept {
 }
 
 template <class T>
-class ChanOf final : public ChanCore {
+class ChanOf : public ChanCore {  // a timer's channel adds to it (time.cc)
  public:
   explicit ChanOf(std::uint32_t capacity)
       : ChanCore(capacity, capacity > 0 && kMayRefer<T>),
@@ -312,6 +319,7 @@ class Chan {
  public:
   Chan() noexcept = default;  // nil
   explicit Chan(std::uint32_t capacity) : core_(new detail::ChanOf<T>(capacity)) {}
+  explicit Chan(detail::ChanOf<T>* owned) noexcept : core_(owned) {}
   Chan(const Chan& other) noexcept : core_(other.core_) {
     if (core_ != nullptr) core_->add_reference();
   }

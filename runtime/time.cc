@@ -53,166 +53,166 @@ void sleep(std::int64_t ns) { current_runtime().sleep_ns(ns); }
 
 namespace detail {
 
-// One timer of the language surface. A one-shot's arming holds a reference of its own (Timer::argument), which whoever
-// takes the timer out of the heap gives back: the firing, or stop(). A periodic one is kept by its handle alone;
-// disarm() waits for firings under way.
-struct TimerState : std::enable_shared_from_this<TimerState> {
-  using Reference = std::shared_ptr<TimerState>;
-  Timer timer;
-  Chan<std::int64_t> channel;
-  RootedCall<> f;  // called on a goroutine; empty: the time is sent on the channel
-  // Over each change of the timer, so that two resets at a time cannot put it into two heaps. Never taken by a firing,
-  // for which disarm() waits.
-  SpinLock arming;
-  SpinLock lock;                 // guards the generation
-  std::uint64_t generation = 0;  // a firing of an older one is dropped
-  bool periodic = false;
-
-  ~TimerState() {
+// One timer of the language surface: its channel, or what is called instead.
+//
+// Ownership. The channel owns the timer: its end takes the timer out of the heap. The heap knows the channel without
+//            holding it, and takes a reference when the timer is due (T4). Where a function is called, each arming holds
+//            a reference of its own instead, which goes to the firing, or to the stop() that disarms.
+// The race of a firing with stop() and reset(), whose answer must say who was first:
+//     heap (under its lock)      the timer is due: in_flight_ = true; out of the heap
+//     firing (under lock_)       the generation is the one that it left with: in_flight_ = false, delivers
+//     stop() (under lock_)       in_flight_ was true: it is the first, counts the generation up, and says true
+//            The timer's way out of the heap is the partner of disarm(), so a stop() that finds it gone sees in_flight_.
+class TimerChan final : public ChanOf<std::int64_t> {
+ public:
+  explicit TimerChan(bool periodic) : ChanOf(1), periodic_(periodic) {}
+  explicit TimerChan(RootedCall<> f) : ChanOf(0), f_(std::move(f)) {}
+  ~TimerChan() override {
     const Inside inside;
-    disarm(timer);
-  }
-
-  void deliver(std::uint64_t sequence, std::int64_t now) {
-    Goroutine* wake = nullptr;
-    lock.lock();
-    const bool live = sequence == generation;
-    if (live && !f) {
-      // The value goes into the buffer of one, or is dropped if the last one was not taken yet.
-      auto* core = channel.core();
-      Guard<SpinLock> hold(core->lock_);
-      std::int64_t value = now;
-      core->try_send_locked(value, wake);
-    }
-    lock.unlock();
-    if (wake != nullptr) current_runtime().ready(wake);
-    if (live && f)
-      detail::spawn(
-          current_runtime(), [keep = shared_from_this()] { keep->f(); }, false);
+    disarm(timer_);
   }
 
   bool reset(std::int64_t ns) {
-    Guard<SpinLock> hold(arming);
+    Guard<SpinLock> hold(arming_);
     const bool was = stop_locked();
     arm_locked(ns);
     return was;
   }
   bool stop() {
-    Guard<SpinLock> hold(arming);
+    Guard<SpinLock> hold(arming_);
     return stop_locked();
   }
   void arm(std::int64_t ns) {
-    Guard<SpinLock> hold(arming);
+    Guard<SpinLock> hold(arming_);
     arm_locked(ns);
   }
+  bool periodic() const noexcept { return periodic_; }
+  bool calls() const noexcept { return static_cast<bool>(f_); }
 
-  // arming held.
+ private:
+  // arming_ held.
   void arm_locked(std::int64_t ns) {
-    timer.when = deadline_in(ns);
+    timer_.when = deadline_in(ns);
+    timer_.period = periodic_ ? ns : 0;
+    timer_.argument = this;
+    timer_.take = [](void* self) { return static_cast<TimerChan*>(self)->take(); };
+    timer_.fire = [](void* self, std::uint64_t sequence, std::int64_t now) {
+      auto* timer = static_cast<TimerChan*>(self);
+      timer->calls() ? timer->call(sequence) : timer->send_time(sequence, now);
+    };
+    timer_.keeps_itself = calls();
+    if (calls()) add_reference();
     {
-      Guard<SpinLock> hold(lock);
-      timer.sequence = ++generation;
+      Guard<SpinLock> hold(lock_);
+      timer_.sequence = ++generation_;
     }
-    timer.drop = nullptr;
-    if (periodic) {
-      timer.period = ns;
-      timer.argument = this;
-      timer.fire = [](void* state, std::uint64_t sequence, std::int64_t now) {
-        static_cast<TimerState*>(state)->deliver(sequence, now);
-      };
-    } else {
-      timer.argument = new Reference(shared_from_this());
-      timer.fire = [](void* reference, std::uint64_t sequence, std::int64_t now) {
-        const std::unique_ptr<Reference> mine(static_cast<Reference*>(reference));
-        (*mine)->deliver(sequence, now);
-      };
-      // A function's captures are left as they are: their destructors may want a goroutine under them.
-      if (!f) timer.drop = [](void* reference) { delete static_cast<Reference*>(reference); };
-    }
-    current_runtime().arm_timer(timer);
+    current_runtime().arm_timer(timer_);
   }
 
-  // arming held. A value that was sent but not received belongs to the past (Go 1.23).
+  // arming_ held, and a handle.
   bool stop_locked() {
-    bool was = disarm(timer);
-    if (was && !periodic) delete static_cast<Reference*>(timer.argument);
-    Guard<SpinLock> hold(lock);
-    ++generation;
-    if (auto* core = channel.core()) {
-      Guard<SpinLock> held(core->lock_);
-      was |= core->count_ > 0;
-      core->count_ = 0;
-      core->head_ = 0;
-    }
-    return was;
+    const bool was_armed = disarm(timer_);
+    if (was_armed && calls()) drop_reference();
+    Guard<SpinLock> hold(lock_);
+    ++generation_;
+    const bool was_in_flight = in_flight_.exchange(false, std::memory_order_relaxed);
+    // A value that was sent but not received belongs to the past (Go 1.23).
+    const bool was_sent = count_ > 0;
+    count_ = 0;
+    head_ = 0;
+    return was_armed || was_in_flight || was_sent;
   }
-};
 
-// What a handle owns: dropping the last one stops the timer.
-struct TimerOwner {
-  std::shared_ptr<TimerState> state = std::make_shared<TimerState>();
-  bool stops = true;
-  ~TimerOwner() {
-    const Inside inside;
-    if (stops) state->stop();
+  // T4.
+  bool take() noexcept {
+    if (!calls() && !try_add_reference()) return false;
+    in_flight_.store(true, std::memory_order_relaxed);
+    return true;
   }
+  // lock_ held. True: this firing may deliver.
+  bool arrives(std::uint64_t sequence) noexcept {
+    if (sequence != generation_) return false;
+    in_flight_.store(false, std::memory_order_relaxed);
+    return true;
+  }
+  // Both on an M's stack, with the reference that take() or the arming has left.
+  void send_time(std::uint64_t sequence, std::int64_t now) {
+    Goroutine* wake = nullptr;
+    lock_.lock();
+    // Into the buffer of one, or dropped if the last value was not taken yet.
+    if (arrives(sequence) && !closed_) try_send_locked(now, wake);
+    lock_.unlock();
+    if (wake != nullptr) current_runtime().ready(wake);
+    drop_reference();
+  }
+  // The reference goes to the goroutine, even of a firing that came too late: it may be the last one, and what f captured
+  // must not end on an M's stack.
+  void call(std::uint64_t sequence) {
+    lock_.lock();
+    const bool live = arrives(sequence);
+    lock_.unlock();
+    detail::spawn(
+        current_runtime(),
+        [keep = Chan<std::int64_t>(this), this, live] {
+          if (live) f_();
+        },
+        !live);
+  }
+
+  Timer timer_;
+  const RootedCall<> f_;  // called on a goroutine; empty: the time is sent on the channel
+  const bool periodic_ = false;
+  // Over each change of the timer, so that two resets at a time cannot put it into two heaps. Never taken by a firing.
+  SpinLock arming_;
+  std::uint64_t generation_ = 0;        // guarded by lock_; a firing of an older one is dropped
+  std::atomic<bool> in_flight_{false};  // a firing has left the heap and has not arrived
 };
 
 }  // namespace detail
 
+TimerHandle::TimerHandle(detail::TimerChan* owned) : timer_(owned) {}
+detail::TimerChan& TimerHandle::timer() const noexcept { return *static_cast<detail::TimerChan*>(timer_.core()); }
+
 bool TimerHandle::stop() {
   const Inside inside;
-  return owner_ != nullptr && owner_->state->stop();
+  return timer_ && timer().stop();
 }
 
 bool TimerHandle::reset(std::int64_t ns) {
   const Inside inside;
-  GEARBOX_REQUIRE(owner_ != nullptr, "reset of a timer that was never made");
-  detail::TimerState& state = *owner_->state;
-  if (state.periodic && ns <= 0) runtime_panic("non-positive interval for Ticker.Reset");
-  return state.reset(ns);
+  if (!timer_) runtime_panic("time: Reset called on uninitialized Timer");
+  if (timer().periodic() && ns <= 0) runtime_panic("non-positive interval for Ticker.Reset");
+  return timer().reset(ns);
 }
 
-Chan<std::int64_t> TimerHandle::channel() const {
-  return owner_ == nullptr ? Chan<std::int64_t>() : owner_->state->channel;
-}
+Chan<std::int64_t> TimerHandle::channel() const { return !timer_ || timer().calls() ? Chan<std::int64_t>() : timer_; }
 
 TimerHandle new_timer(std::int64_t ns) {
   const Inside inside;
-  TimerHandle handle;
-  handle.owner_ = std::make_shared<detail::TimerOwner>();
-  handle.owner_->state->channel = make_chan<std::int64_t>(1);
-  handle.owner_->state->arm(ns);
+  TimerHandle handle(new detail::TimerChan(false));
+  handle.timer().arm(ns);
   return handle;
 }
 
 TimerHandle new_ticker(std::int64_t period_ns) {
   const Inside inside;
   if (period_ns <= 0) runtime_panic("non-positive interval for NewTicker");
-  TimerHandle handle;
-  handle.owner_ = std::make_shared<detail::TimerOwner>();
-  handle.owner_->state->channel = make_chan<std::int64_t>(1);
-  handle.owner_->state->periodic = true;
-  handle.owner_->state->arm(period_ns);
+  TimerHandle handle(new detail::TimerChan(true));
+  handle.timer().arm(period_ns);
   return handle;
 }
 
 TimerHandle detail::arm_call(std::int64_t ns, RootedCall<> f) {
   const Inside inside;
-  TimerHandle handle;
-  handle.owner_ = std::make_shared<detail::TimerOwner>();
-  handle.owner_->stops = false;  // as in Go, the function is called whether or not anybody keeps the handle
-  handle.owner_->state->f = std::move(f);
-  handle.owner_->state->arm(ns);
+  TimerHandle handle(new TimerChan(std::move(f)));
+  handle.timer().arm(ns);
   return handle;
 }
 
-Chan<std::int64_t> after(std::int64_t ns) {
-  const Inside inside;
-  auto state = std::make_shared<detail::TimerState>();  // kept by its arming alone
-  state->channel = make_chan<std::int64_t>(1);
-  state->arm(ns);
-  return state->channel;
+Chan<std::int64_t> after(std::int64_t ns) { return new_timer(ns).channel(); }
+
+Chan<std::int64_t> tick(std::int64_t period_ns) {
+  return period_ns <= 0 ? Chan<std::int64_t>() : new_ticker(period_ns).channel();
 }
 
 }  // namespace gearbox

@@ -1,34 +1,23 @@
 #include "runtime/timer.h"
 
 #include <algorithm>
-#include <utility>
 
 #include "runtime/context.h"
 
 namespace gearbox {
 
 TimerHeap::~TimerHeap() {
-  // Unlinked first and dropped after: a drop may free the timer, and others with it, whose destructors call disarm().
-  std::vector<Entry> left;
-  {
-    Guard<SpinLock> hold(lock_);
-    left.swap(heap_);
-    publish();
-    for (const Entry& entry : left) {
-      entry.timer->index = Timer::kUnarmed;
-      entry.timer->heap.store(nullptr, std::memory_order_release);
-    }
-  }
-  std::vector<std::pair<void (*)(void*), void*>> drops;
-  for (const Entry& entry : left) {
-    if (entry.timer->drop != nullptr) drops.emplace_back(entry.timer->drop, entry.timer->argument);
+  Guard<SpinLock> hold(lock_);
+  for (const Entry& entry : heap_) {
 #if GEARBOX_ASAN
-    // It is left as it is on purpose: no leak.
-    else
-      __lsan_ignore_object(entry.timer->argument);
+    // A function that was to be called holds itself until then, and its captures are left as they are: their destructors
+    // may want a goroutine under them. No leak.
+    if (entry.timer->keeps_itself) __lsan_ignore_object(entry.timer->argument);
 #endif
+    entry.timer->index = Timer::kUnarmed;
+    entry.timer->heap.store(nullptr, std::memory_order_release);
   }
-  for (const auto& [drop, argument] : drops) drop(argument);
+  heap_.clear();
 }
 
 bool TimerHeap::arm(Timer& t) {
@@ -99,20 +88,19 @@ std::uint32_t TimerHeap::run(std::int64_t now) {
     const auto fire = t.fire;
     void* const argument = t.argument;
     const std::uint64_t sequence = t.sequence;
-    const bool periodic = t.period > 0;
-    if (periodic) {
-      t.firing.fetch_add(1, std::memory_order_relaxed);
+    const bool live = t.take == nullptr || t.take(argument);
+    if (t.period > 0 && live) {
       t.when += t.period * (1 + (now - t.when) / t.period);  // missed ticks are dropped, as in Go
       heap_[0].when = t.when;
       sift_down(0);
     } else {
       remove(0);
-      t.heap.store(nullptr, std::memory_order_release);
+      t.heap.store(nullptr, std::memory_order_release);  // partner: disarm(); the last touch of a timer that is no more
     }
     publish();
     lock_.unlock();
+    if (!live) continue;
     fire(argument, sequence, now);
-    if (periodic) t.firing.fetch_sub(1, std::memory_order_release);  // partner: disarm(); a one-shot may be gone by now
     ++fired;
   }
   return fired;
@@ -129,18 +117,15 @@ void TimerHeap::move_all_to(TimerHeap& other) {
 }
 
 bool disarm(Timer& t) {
-  bool was_armed = false;
   while (TimerHeap* heap = t.heap.load(std::memory_order_acquire)) {
     Guard<SpinLock> hold(heap->lock_);
     if (t.heap.load(std::memory_order_relaxed) != heap) continue;  // fired, or moved to another P meanwhile
     heap->remove(t.index);
     heap->publish();
     t.heap.store(nullptr, std::memory_order_release);
-    was_armed = true;
-    break;
+    return true;
   }
-  while (t.firing.load(std::memory_order_acquire) != 0) os::yield_thread();
-  return was_armed;
+  return false;
 }
 
 }  // namespace gearbox

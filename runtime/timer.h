@@ -8,6 +8,9 @@
 // Invariants.  T1  heap[i].when <= heap[children of i].when.   T2  timer->index is its place while armed; kUnarmed
 //              otherwise.
 //              T3  next_when() is the root's deadline, or 0 when empty (stored with seq_cst: partner Runtime::idle).
+//              T4  A heap keeps no timer alive. Either whoever armed a timer keeps it until it is disarmed or has fired,
+//                  or the timer has a take(): called under the heap's lock when the timer is due, it makes sure that
+//                  the timer lives until its fire() has returned, or says that it is about to end.
 #pragma once
 
 #include <atomic>
@@ -27,12 +30,13 @@ struct Timer {
   std::int64_t period = 0;  // ns; 0: once
   void (*fire)(void* argument, std::uint64_t sequence,
                std::int64_t now) = nullptr;  // on an M's stack, the heap's lock not held
-  void (*drop)(void* argument) = nullptr;    // instead of fire(), when the runtime ends; may be null
+  // T4. False: no fire(). Under the heap's lock, so it must not touch any timer. May be null.
+  bool (*take)(void* argument) = nullptr;
   void* argument = nullptr;
+  bool keeps_itself = false;              // what was armed lives until it fires, and is left behind where it never does
   std::uint64_t sequence = 0;             // handed to fire(): tells a stale firing from a live one
   std::atomic<TimerHeap*> heap{nullptr};  // where it is armed; null when not. Changed under that heap's lock
   std::uint32_t index = kUnarmed;
-  std::atomic<std::uint32_t> firing{0};  // periodic ones: firings under way; disarm() waits for them
 };
 
 class TimerHeap {
@@ -69,8 +73,8 @@ class TimerHeap {
   std::atomic<std::size_t> size_{0};
 };
 
-// Takes t out of its heap. True if it was armed; false if it had fired or was never armed: then a one-shot's callback
-// may still be running on another M. A periodic timer's is over when this returns.
+// Takes t out of its heap. True if it was armed; false if it had left the heap to fire, or was never armed. A firing may
+// still be under way on another M when this returns; no heap touches t any more.
 bool disarm(Timer& t);
 
 }  // namespace gearbox

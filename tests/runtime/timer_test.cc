@@ -169,6 +169,20 @@ TEST(TimerLife, AChannelGoesOnWithoutItsHandle) {
   });
 }
 
+TEST(TimerLife, ATickGoesOnAsLongAsItIsHeld) {
+  run(Program{}.procs(2), [] {
+    const std::size_t before = armed_timers();
+    {
+      const Chan<std::int64_t> ticks = tick(kMillisecond);
+      for (int i = 0; i < 3; ++i) EXPECT_GT(ticks.recv(), 0);
+      EXPECT_GT(armed_timers(), before);
+    }
+    EXPECT_TRUE(eventually([&] { return armed_timers() <= before; }));
+    EXPECT_FALSE(tick(0));  // Go: nil
+    EXPECT_FALSE(tick(-1));
+  });
+}
+
 TEST(TimerLife, AChannelInAClosureGoesOn) {
   run(Program{}.procs(2), [] {
     const std::size_t before = armed_timers();
