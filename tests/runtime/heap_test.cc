@@ -95,6 +95,49 @@ TEST_P(HeapProgram, WhatIsDroppedIsTakenBack) {
   });
 }
 
+TEST_P(HeapProgram, WhatWasAllocatedNeverFalls) {
+  run(setup(2), [this] {
+    std::atomic<bool> stop{false};
+    WaitGroup group;
+    group.add(1);
+    go([&] {
+      while (!stop.load()) keep_alive(make<Node>(2u));
+      group.done();
+    });
+    std::uint64_t last = 0, falls = 0;
+    const auto look = [&] {
+      const std::uint64_t now = read_mem_stats().total_allocated;
+      falls += now < last;
+      last = now;
+    };
+    for (int i = 0; i < 60; ++i) {
+      // A claim of cells, of which a collection gives most back.
+      keep_alive(make<Node>(1u));
+      keep_alive(make_bytes(100u << (i % 6)));
+      look();
+      if (collects()) gc();
+      look();
+    }
+    stop = true;
+    group.wait();
+    EXPECT_EQ(falls, 0u);
+  });
+}
+
+TEST_P(HeapProgram, WhatWasAllocatedIsWhatWasHandedOut) {
+  run(setup(1), [this] {
+    constexpr std::uint64_t kMade = 1000;
+    for (int round = 0; round < 3; ++round) {
+      const std::uint64_t before = read_mem_stats().total_allocated;
+      for (std::uint64_t i = 0; i < kMade; ++i) keep_alive(make<Node>(i));
+      const std::uint64_t made = read_mem_stats().total_allocated - before;
+      EXPECT_GE(made, kMade * sizeof(Node));
+      EXPECT_LE(made, kMade * (sizeof(Node) + sizeof(Node) / 2));
+      if (collects()) gc();
+    }
+  });
+}
+
 TEST_P(HeapProgram, ZeroedWhateverLayThereBefore) {
   run(setup(1), [] {
     for (int round = 0; round < 4; ++round) {
