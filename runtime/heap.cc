@@ -102,13 +102,17 @@ void gc() {
   current_runtime().collector().collect(GcReason::kExplicit);
 }
 
+// What an allocator counts as handed out goes to a P in windows of cells, and a collection takes back the cells that were
+// not used. With the world stopped the windows can be looked into: what is left in them was not handed out.
 MemStats read_mem_stats() {
   const Inside inside;
   Runtime& runtime = current_runtime();
   MemStats stats;
   stats.heap_live = runtime.heap().live_bytes.load(std::memory_order_relaxed);
   stats.heap_in_use = runtime.heap().in_use_bytes.load(std::memory_order_relaxed);
+  runtime.stop_the_world("read mem stats");
   stats.total_allocated = runtime.total_allocated_bytes();
+  runtime.start_the_world();
   const CollectorStats collector = runtime.collector().stats();
   stats.cycles = collector.cycles;
   stats.pauses = collector.pause_ns.count();

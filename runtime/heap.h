@@ -174,7 +174,7 @@ void gc();
 struct MemStats {
   std::uint64_t heap_live = 0;        // bytes marked by the last collection plus handed out since
   std::uint64_t heap_in_use = 0;      // bytes of pages that hold objects
-  std::uint64_t total_allocated = 0;  // bytes handed out so far
+  std::uint64_t total_allocated = 0;  // bytes handed out so far; never falls
   std::uint64_t cycles = 0;
   std::uint64_t freed_objects = 0;
   std::uint64_t pause_total_ns = 0, pauses = 0;
@@ -182,7 +182,7 @@ struct MemStats {
   // goroutine, or they die faster than one goroutine can bury them.
   std::uint64_t finalizers_waiting = 0;
 };
-MemStats read_mem_stats();
+MemStats read_mem_stats();  // stops the world for a moment, as Go's does
 
 // f(object) is called once, after object has become unreachable; what object refers to stays alive until then. So does
 // what f captures, plain pointers included (runtime/rooted.h); as in Go, an f that captures the object itself keeps it

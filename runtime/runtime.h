@@ -150,7 +150,7 @@ class Runtime final : public World {
   std::int64_t earliest_timer() const noexcept;          // 0: none
   void wake_watcher_before(std::int64_t when);           // if it sleeps longer than that and a P is idle
   void watch_timers_anew();                              // Ps became idle, with whatever timers there are
-  std::uint64_t total_allocated_bytes() const noexcept;  // by all Ps there ever were; a hint while they run
+  std::uint64_t total_allocated_bytes() const noexcept;  // by all Ps there ever were; world stopped
 
   // ---- changes
   PId set_procs(PId n);  // GOMAXPROCS(n); on a goroutine; returns the former number

@@ -5,6 +5,7 @@
 //
 //   S4  While the world is stopped no goroutine runs but the stopper's, and every other one's context is saved.
 #include <algorithm>
+#include <bit>
 
 #include "base/os/clock.h"
 #include "base/sanitize.h"
@@ -234,7 +235,11 @@ void Runtime::queue_dead_finalizers(std::size_t job, bool (*is_dead)(void*, void
 
 std::uint64_t Runtime::total_allocated_bytes() const noexcept {
   std::uint64_t bytes = 0;
-  procs_.for_each_ever([&bytes](const Processor& p) { bytes += p.cache.allocated_bytes; });
+  procs_.for_each_ever([&bytes](const Processor& p) {
+    bytes += p.cache.allocated_bytes;
+    for (const Window& window : p.cache.windows)
+      bytes -= static_cast<std::uint64_t>(std::popcount(window.free)) * window.stride;
+  });
   return bytes;
 }
 
