@@ -1,6 +1,8 @@
 // The language surface: all that a workload may include of the runtime (and interfaces/workload.h). One line a room.
 #pragma once
 
+#include "runtime/errno.h"  // errno, first: it depends on who includes the C library's header
+
 #include "runtime/blocking.h"  // blocking(f)
 #include "runtime/chan.h"      // Chan<T>, make_chan
 #include "runtime/go.h"        // go, gosched, gomaxprocs, num_goroutine, lock_os_thread, stack

@@ -103,5 +103,23 @@ TEST(ThreadsOwnNumber, IsThatOfTheThreadItRunsOn) {
             0);
 }
 
+// What the program itself keeps for each thread does not come along: README, Limits. One P is enough to show it.
+TEST(ThreadLocal, BelongsToTheThreadAndNotToTheGoroutine) {
+  static thread_local int mine = 0;
+  Program s;
+  s.options.procs = 1;
+  run(s, [] {
+    mine = 1;
+    WaitGroup group;
+    group.add(1);
+    go([&] {
+      mine = 2;  // on the same thread
+      group.done();
+    });
+    group.wait();
+    EXPECT_EQ(mine, 2) << "thread_local variables travel with goroutines now: README, Limits says that they do not";
+  });
+}
+
 }  // namespace
 }  // namespace gearbox::testing
