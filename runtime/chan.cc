@@ -1,5 +1,7 @@
 #include "runtime/chan.h"
 
+#include <new>
+
 namespace gearbox::detail {
 
 void ChanCore::park_unlocking(const char* why) {
@@ -9,6 +11,15 @@ void ChanCore::park_unlocking(const char* why) {
 void ChanCore::block_for_ever(const char* why) {
   const Inside inside;
   for (;;) current_runtime().park([](Runtime&, Goroutine*, void*) {}, nullptr, why);
+}
+
+void* ChanCore::new_ring(std::uint64_t capacity, std::size_t element_bytes, std::size_t alignment) {
+  const std::uint64_t bytes = capacity * element_bytes;  // checked() has looked at the product
+  void* ring = ::operator new (bytes, std::align_val_t{alignment}, std::nothrow);
+  if (ring == nullptr)
+    fatal_error(fmt::format("out of memory: a channel of {} elements of {} byte{}", capacity, element_bytes,
+                            element_bytes == 1 ? "" : "s"));
+  return ring;
 }
 
 void ChanCore::close_channel() {

@@ -30,7 +30,9 @@
 #include "base/lock.h"
 #include "base/sanitize.h"
 #include "interfaces/mutant.h"
+#include "runtime/count.h"
 #include "runtime/heap.h"
+#include "runtime/holds_refs.h"
 #include "runtime/panic.h"
 #include "runtime/root.h"
 #include "runtime/runtime.h"
@@ -114,7 +116,7 @@ class WaitQueue {
 class ChanCore : public RootBlock {
  public:
   // `rooted`: the derived class enlists, when its buffer stands.
-  ChanCore(std::uint32_t capacity, bool rooted) : RootBlock(Words::kAnything), capacity_(capacity), rooted_(rooted) {}
+  ChanCore(std::uint64_t capacity, bool rooted) : RootBlock(Words::kAnything), capacity_(capacity), rooted_(rooted) {}
   virtual ~ChanCore() = default;
   void add_reference() noexcept { references_.fetch_add(1, std::memory_order_relaxed); }
   // For whoever knows the channel without holding it. False: its last handle is gone, and it is about to end.
@@ -131,6 +133,13 @@ class ChanCore : public RootBlock {
   }
   void close_channel();
   [[noreturn]] static void block_for_ever(const char* why);
+  // The capacity, or Go's panic.
+  static std::uint64_t checked(Count capacity, std::size_t element_bytes) {
+    if (!capacity.fits(element_bytes)) [[unlikely]]
+      runtime_panic("makechan: size out of range");
+    return capacity.value();
+  }
+  static void* new_ring(std::uint64_t capacity, std::size_t element_bytes, std::size_t alignment);  // never null
   // Parks the current goroutine, which is linked in; the lock is released behind it.
   void park_unlocking(const char* why);
 
@@ -148,15 +157,21 @@ class ChanCore : public RootBlock {
 
   SpinLock lock_;
   Watched<bool> closed_{false};
-  const std::uint32_t capacity_;
-  Watched<std::uint32_t> count_{0};
-  std::uint32_t head_ = 0;
+  const std::uint64_t capacity_;
+  Watched<std::uint64_t> count_{0};
+  std::uint64_t head_ = 0;
   WaitQueue receivers_, senders_;
 
  private:
   std::atomic<std::uint32_t> references_{1};
   const bool rooted_;
 };
+
+template <class T>
+constexpr void refuse_refs_in_channel() noexcept {
+  static_assert(!kHoldsRefs<T>,
+                "only heap objects hold Refs: send a T*, which a channel keeps reachable, or a Root<T>");
+}
 
 template <class T>
 inline void shade_value(const T& value) noexcept {
@@ -168,15 +183,15 @@ inline void shade_value(const T& value) noexcept {
 template <class T>
 class ChanOf : public ChanCore {  // a timer's channel adds to it (time.cc)
  public:
-  explicit ChanOf(std::uint32_t capacity)
-      : ChanCore(capacity, capacity > 0 && kMayRefer<T>),
-        ring_(capacity > 0 ? static_cast<T*>(::operator new (capacity * sizeof(T), std::align_val_t{alignof(T)}))
-                           : nullptr) {
+  explicit ChanOf(Count capacity)
+      : ChanCore(checked(capacity, sizeof(T)), kMayRefer<T> && capacity.value() > 0),
+        ring_(capacity_ > 0 ? static_cast<T*>(new_ring(capacity_, sizeof(T), alignof(T))) : nullptr) {
+    refuse_refs_in_channel<T>();
     if constexpr (kMayRefer<T>)
-      if (capacity > 0) enlist();
+      if (capacity_ > 0) enlist();
   }
   ~ChanOf() override {
-    for (std::uint32_t i = 0; i < count_; ++i) ring_[index(i)].~T();
+    for (std::uint64_t i = 0; i < count_; ++i) ring_[index(i)].~T();
     ::operator delete (ring_, std::align_val_t{alignof(T)});
   }
 
@@ -276,8 +291,8 @@ class ChanOf : public ChanCore {  // a timer's channel adds to it (time.cc)
   }
 
  private:
-  std::uint32_t index(std::uint32_t i) const noexcept {
-    const std::uint32_t at = head_ + i;
+  std::uint64_t index(std::uint64_t i) const noexcept {
+    const std::uint64_t at = head_ + i;
     return at >= capacity_ ? at - capacity_ : at;
   }
   GEARBOX_NO_SANITIZE("address")
@@ -286,7 +301,7 @@ class ChanOf : public ChanCore {  // a timer's channel adds to it (time.cc)
       visit(context, reinterpret_cast<const std::uintptr_t*>(ring_), capacity_ * sizeof(T) / sizeof(std::uintptr_t));
       return;
     }
-    for (std::uint32_t i = 0; i < count_; ++i)
+    for (std::uint64_t i = 0; i < count_; ++i)
       visit(context, reinterpret_cast<const std::uintptr_t*>(&ring_[index(i)]), sizeof(T) / sizeof(std::uintptr_t));
     lock_.unlock();
   }
@@ -318,8 +333,8 @@ template <class T>
 class Chan {
  public:
   Chan() noexcept = default;  // nil
-  explicit Chan(std::uint32_t capacity) : core_(new detail::ChanOf<T>(capacity)) {}
-  explicit Chan(detail::ChanOf<T>* owned) noexcept : core_(owned) {}
+  // 0: unbuffered. Panics as Go does when so many elements cannot be.
+  explicit Chan(Count capacity) : core_(make_core(capacity)) {}
   Chan(const Chan& other) noexcept : core_(other.core_) {
     if (core_ != nullptr) core_->add_reference();
   }
@@ -335,12 +350,14 @@ class Chan {
   // Blocks until a receiver or the buffer takes the value. Panics when the channel is closed. On a goroutine, like all
   // below.
   void send(T value) const {
+    detail::refuse_refs_in_channel<T>();
     if (core_ == nullptr) detail::ChanCore::block_for_ever("chan send (nil chan)");
     core_->send(std::move(value));
   }
   // Blocks until there is a value; T{} when the channel is closed and drained.
   T recv() const { return recv_ok().value; }
   Received<T> recv_ok() const {
+    detail::refuse_refs_in_channel<T>();
     if (core_ == nullptr) detail::ChanCore::block_for_ever("chan receive (nil chan)");
     detail::Slot<T> slot;
     if (core_->receive(slot.bytes)) return {slot.take(), true};
@@ -348,16 +365,21 @@ class Chan {
   }
   // Wakes all who wait; what is buffered can still be received. Panics when it is closed already or nil.
   void close() const {
+    safepoint_if_on_p();
     if (core_ == nullptr) runtime_panic("close of nil channel");
     core_->close_channel();
   }
-  std::uint32_t len() const {
+  std::uint64_t len() const {
+    safepoint_if_on_p();  // `while (c.len() == 0) {}` must not keep everybody else waiting
     if (core_ == nullptr) return 0;
     const Inside inside;
     Guard<SpinLock> hold(core_->lock_);
     return core_->count_;
   }
-  std::uint32_t cap() const noexcept { return core_ == nullptr ? 0 : core_->capacity_; }
+  std::uint64_t cap() const {
+    safepoint_if_on_p();
+    return core_ == nullptr ? 0 : core_->capacity_;
+  }
   explicit operator bool() const noexcept { return core_ != nullptr; }
   bool operator==(const Chan& other) const noexcept { return core_ == other.core_; }
 
@@ -384,14 +406,24 @@ class Chan {
   std::nullptr_t end() const { return nullptr; }
 
   detail::ChanOf<T>* core() const noexcept { return core_; }  // for select and timers; null when nil
+  // A handle that takes over a reference which the caller has.
+  static Chan adopt(detail::ChanOf<T>* owned) noexcept {
+    Chan handle;
+    handle.core_ = owned;
+    return handle;
+  }
 
  private:
+  static detail::ChanOf<T>* make_core(Count capacity) {
+    safepoint_if_on_p();
+    return new detail::ChanOf<T>(capacity);
+  }
   detail::ChanOf<T>* core_ = nullptr;
 };
 
 // capacity 0: unbuffered.
 template <class T>
-Chan<T> make_chan(std::uint32_t capacity = 0) {
+Chan<T> make_chan(Count capacity = 0) {
   return Chan<T>(capacity);
 }
 

@@ -58,8 +58,10 @@ void go(F&& f) {
 }
 
 std::uint64_t num_goroutine();
-// Sets how many goroutines run at the same time (1 to 256) and returns the former number; 0 only asks. Stops the world.
-int gomaxprocs(int n);
+// Sets how many goroutines run at the same time and returns the former number; as in Go, less than 1 only asks. Stops the
+// world. More than 256, or than the scheduler runs, panics: Go has no such limit, and a measurement must not go on with
+// another number than the program has asked for.
+int gomaxprocs(std::int64_t n);
 int num_cpu();
 // Lets others run; with the scheduler's rule for a yielded goroutine.
 inline void gosched() { current_runtime().gosched(Why::kYielded); }

@@ -89,9 +89,9 @@ void* allocate_large(const TypeDesc* type, std::size_t bytes) {
   return write_header(cell, type, bytes);
 }
 
-void array_too_long(std::size_t count, std::size_t element_bytes) {
+void array_too_long(Count count, std::size_t element_bytes) {
   runtime_panic(
-      fmt::format("runtime error: makeslice: len out of range ({} elements of {} bytes)", count, element_bytes));
+      fmt::format("runtime error: makeslice: len out of range ({} elements of {} bytes)", count.text(), element_bytes));
 }
 
 }  // namespace detail

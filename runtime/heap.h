@@ -13,6 +13,7 @@
 
 #include "interfaces/heap.h"
 #include "interfaces/restart.h"
+#include "runtime/count.h"
 #include "runtime/rooted.h"
 #include "runtime/runtime.h"
 
@@ -25,7 +26,7 @@ void* allocate_slow(std::uint32_t window, const TypeDesc* type, std::size_t byte
 void* allocate_with_header(const TypeDesc* type, std::size_t bytes);
 void* allocate_large(const TypeDesc* type, std::size_t bytes);
 std::uint32_t give_window(const TypeDesc& type);  // the type's first allocation
-[[noreturn]] void array_too_long(std::size_t count, std::size_t element_bytes);
+[[noreturn]] void array_too_long(Count count, std::size_t element_bytes);
 
 // The first free cell of a window of the current P; null when there is none. HOT.
 // The look at the P and the change of its window are one restartable sequence (interfaces/restart.h): the change is the
@@ -145,12 +146,13 @@ template <HeapType T, class... Arguments>
 }
 
 // A row of `count` zeroed Ts, like Go's make([]T, n). References are null; no constructor runs. One byte more than
-// needed is allocated, so that a pointer one past the end keeps the row alive. Panics when the row would be longer than
-// memory.
+// needed is allocated, so that a pointer one past the end keeps the row alive. Panics as Go does when `wanted` is negative
+// or the row would be longer than memory.
 template <HeapType T>
-[[nodiscard]] std::span<T> make_array(std::size_t count) {
-  if (count > (std::size_t{1} << 46) / sizeof(T)) [[unlikely]]
-    detail::array_too_long(count, sizeof(T));
+[[nodiscard]] std::span<T> make_array(Count wanted) {
+  if (!wanted.fits(sizeof(T))) [[unlikely]]
+    detail::array_too_long(wanted, sizeof(T));
+  const std::size_t count = wanted.value();
   const std::size_t bytes = count * sizeof(T) + (GEARBOX_MUTANT(kNoPad) ? 0 : 1);
   void* at;
   if constexpr (!kHasRefs<T>) {
@@ -165,7 +167,7 @@ template <HeapType T>
 }
 
 // Zeroed memory without references.
-[[nodiscard]] inline char* make_bytes(std::size_t count) { return make_array<char>(count).data(); }
+[[nodiscard]] inline char* make_bytes(Count count) { return make_array<char>(count).data(); }
 
 // ---- the exported package's memory side
 

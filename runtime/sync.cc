@@ -1,5 +1,7 @@
 #include "runtime/sync.h"
 
+#include <limits>
+
 #include "base/os/clock.h"
 #include "runtime/panic.h"
 
@@ -144,18 +146,19 @@ void RWMutex::runlock() {
 void WaitGroup::add(std::int64_t n) {
   const Inside inside;
   safepoint_if_on_p();
-  std::int64_t count = count_.load(std::memory_order_relaxed);
-  while (count + n > 0)
-    if (count_.compare_exchange_weak(count, count + n, std::memory_order_acq_rel, std::memory_order_relaxed)) return;
+  std::int64_t count = count_.load(std::memory_order_relaxed), sum = 0;
+  while (!__builtin_add_overflow(count, n, &sum) && sum > 0)
+    if (count_.compare_exchange_weak(count, sum, std::memory_order_acq_rel, std::memory_order_relaxed)) return;
   // Down to zero only under the lock: a waiter that sees zero sees it under the lock too, so the group outlives this
   // call's last touch of it.
   GList woken;
   lock_.lock();
-  const std::int64_t now = count_.fetch_add(n, std::memory_order_acq_rel) + n;
-  if (now == 0)
+  std::int64_t now = 0;
+  const bool overflows = __builtin_add_overflow(count_.fetch_add(n, std::memory_order_acq_rel), n, &now);
+  if (now == 0 && !overflows)
     while (detail::ParkedNode* node = waiters_.pop_front()) woken.push_back(node->g);
   lock_.unlock();
-  if (now < 0) runtime_panic("sync: negative WaitGroup counter");
+  if (now < 0 || overflows) runtime_panic("sync: negative WaitGroup counter");
   while (G* g = woken.pop_front()) current_runtime().ready(g);
 }
 
@@ -168,6 +171,10 @@ void WaitGroup::wait() {
     return;
   }
   park_in(waiters_, lock_, "sync.WaitGroup.Wait");
+}
+
+Semaphore::Semaphore(std::int64_t permits) : permits_(permits) {
+  if (permits < 0) runtime_panic(fmt::format("semaphore: negative number of permits ({})", permits));
 }
 
 void Semaphore::acquire() {
@@ -196,9 +203,11 @@ void Semaphore::release() {
   safepoint_if_on_p();
   lock_.lock();
   detail::ParkedNode* node = waiters_.pop_front();
-  if (node == nullptr) ++permits_;
+  const bool too_many = node == nullptr && permits_ == std::numeric_limits<std::int64_t>::max();
+  if (node == nullptr && !too_many) ++permits_;
   Goroutine* g = node != nullptr ? node->g : nullptr;
   lock_.unlock();
+  if (too_many) runtime_panic("semaphore: released more than held");
   if (g != nullptr) current_runtime().ready(g);
 }
 

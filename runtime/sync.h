@@ -104,7 +104,7 @@ class RWMutex {
 
 class WaitGroup {
  public:
-  void add(std::int64_t n);  // panics when the counter would be negative
+  void add(std::int64_t n);  // panics when the counter would be negative, or more than can be counted
   void done() { add(-1); }
   void wait();
 
@@ -116,10 +116,10 @@ class WaitGroup {
 
 class Semaphore {
  public:
-  explicit Semaphore(std::int64_t permits) : permits_(permits) {}
+  explicit Semaphore(std::int64_t permits);  // panics when it is negative
   void acquire();
   bool try_acquire();
-  void release();
+  void release();  // panics when there are as many as can be counted
 
  private:
   SpinLock lock_;

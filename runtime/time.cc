@@ -153,7 +153,7 @@ class TimerChan final : public ChanOf<std::int64_t> {
     lock_.unlock();
     detail::spawn(
         current_runtime(),
-        [keep = Chan<std::int64_t>(this), this, live] {
+        [keep = Chan<std::int64_t>::adopt(this), this, live] {
           if (live) f_();
         },
         !live);
@@ -170,7 +170,7 @@ class TimerChan final : public ChanOf<std::int64_t> {
 
 }  // namespace detail
 
-TimerHandle::TimerHandle(detail::TimerChan* owned) : timer_(owned) {}
+TimerHandle::TimerHandle(detail::TimerChan* owned) : timer_(Chan<std::int64_t>::adopt(owned)) {}
 detail::TimerChan& TimerHandle::timer() const noexcept { return *static_cast<detail::TimerChan*>(timer_.core()); }
 
 bool TimerHandle::stop() {
