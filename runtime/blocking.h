@@ -15,12 +15,14 @@
 #include <utility>
 
 #include "interfaces/mutant.h"
+#include "runtime/holds_refs.h"
 #include "runtime/runtime.h"
 
 namespace gearbox {
 
 template <class F>
 [[gnu::noinline]] auto blocking(F&& f) {
+  static_assert(!kHoldsRefs<std::invoke_result_t<F>>, "only heap objects hold Refs: blocking(f) returns no Ref");
   safepoint_if_on_p();  // a loop of short calls must be stoppable: it has a P most of the time, but never for long
   Context here;
   save_context(&here);

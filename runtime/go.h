@@ -8,6 +8,7 @@
 
 #include "interfaces/mutant.h"
 #include "runtime/heap.h"
+#include "runtime/holds_refs.h"
 #include "runtime/panic.h"
 #include "runtime/runtime.h"
 
@@ -19,6 +20,8 @@ namespace detail {
 template <class F>
 void spawn(Runtime& runtime, F&& f, bool system) {
   using Closure = std::decay_t<F>;
+  static_assert(!kHoldsRefs<Closure>,
+                "only heap objects hold Refs: a goroutine's function captures a T*, or a Root<T>");
   const Inside inside;
   Goroutine* g = runtime.new_goroutine();
   constexpr bool kInside = sizeof(Closure) <= Goroutine::kClosureRoom && alignof(Closure) <= 16;

@@ -30,6 +30,8 @@
 #include <utility>
 #include <vector>
 
+#include "runtime/holds_refs.h"
+
 namespace gearbox {
 
 // What was raised. Thrown by panic(), and by the runtime for its own errors ("send on closed channel").
@@ -73,6 +75,7 @@ class Defer {
   template <class F>
   void operator()(F&& f) {
     using Closure = std::decay_t<F>;
+    static_assert(!kHoldsRefs<Closure>, "only heap objects hold Refs: a deferred function captures a T*, or a Root<T>");
     static_assert(alignof(Closure) <= alignof(Entry), "a deferred closure is aligned like any other object");
     Entry* entry = place(sizeof(Closure));
     new (entry + 1) Closure(std::forward<F>(f));
@@ -120,6 +123,7 @@ class Defer {
 template <class F>
 auto scope(F&& body) {
   using R = std::invoke_result_t<F&, Defer&>;
+  static_assert(!kHoldsRefs<R>, "only heap objects hold Refs: a scope returns a T*");
   Defer defer;
   try {
     if constexpr (std::is_void_v<R>) {

@@ -27,6 +27,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <type_traits>
 #include <vector>
 
 #include "base/lock.h"
@@ -103,6 +104,8 @@ void shade(const void* first, std::size_t bytes) noexcept;
 
 template <class T>
 class Root final : public RootBlock {
+  static_assert(!std::is_pointer_v<T>, "a Root<T> is a T*: write Root<T>, not Root<T*>");
+
  public:
   Root() noexcept : RootBlock(Words::kReferences) { enlist(); }
   Root(T* value) noexcept : RootBlock(Words::kReferences) {  // NOLINT: used like a pointer

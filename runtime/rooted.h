@@ -16,6 +16,7 @@
 #include <utility>
 
 #include "base/check.h"
+#include "runtime/holds_refs.h"
 #include "runtime/root.h"
 
 namespace gearbox {
@@ -55,6 +56,7 @@ class RootedCall {
    public:
     template <class From>
     explicit BoxOf(From&& f) : f_(std::forward<From>(f)) {
+      static_assert(!kHoldsRefs<F>, "only heap objects hold Refs: a function that is kept captures a T*, or a Root<T>");
       roots::shade(&f_, sizeof(F));
       this->enlist();
     }

@@ -3,8 +3,6 @@
 namespace gearbox::detail {
 namespace {
 
-constexpr int kMostCases = 64;
-
 // Distinct channels in address order: the lock order that all selects share. Only the first `count` are ever written:
 // zeroing 64 places costs more than a select of two.
 struct Locks {
@@ -39,7 +37,6 @@ void shuffle(SelectCase** order, int count) {
 
 int select_cases(SelectCase* const* cases, int count, bool may_block) {
   const Inside inside;
-  GEARBOX_REQUIRE(count <= kMostCases, "a select of {} cases; {} are the limit", count, kMostCases);
   safepoint();
   // The order in which ready cases are looked at.
   std::array<SelectCase*, kMostCases> order;  // NOLINT(cppcoreguidelines-pro-type-member-init): see Locks

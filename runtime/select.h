@@ -42,6 +42,8 @@ struct SelectCase {
   }
 };
 
+inline constexpr int kMostCases = 64;
+
 // The index of the case that was done, or -1 when none was ready and `may_block` is false.
 int select_cases(SelectCase* const* cases, int count, bool may_block);
 
@@ -55,11 +57,13 @@ struct Borrowed {
 // Holder: Chan<T> for a handle that was made for this case, else Borrowed<T>.
 template <class T, class Holder, class F>
 struct RecvCase {
+  static_assert(!kHoldsRefs<F>, "only heap objects hold Refs: the function of a case captures a T*, or a Root<T>");
   Holder channel;
   F f;
   Slot<T> slot;
   SelectCase base;
   void prepare() {
+    refuse_refs_in_channel<T>();
     base.begin(channel.core(), false, slot.bytes, [](SelectCase& self, Goroutine*& wake) {
       return static_cast<ChanOf<T>*>(self.channel)->try_receive_locked(self.element, self.ok, wake);
     });
@@ -77,11 +81,13 @@ struct RecvCase {
 };
 template <class T, class Holder, class F>
 struct SendCase {
+  static_assert(!kHoldsRefs<F>, "only heap objects hold Refs: the function of a case captures a T*, or a Root<T>");
   Holder channel;
   T value;
   F f;
   SelectCase base;
   void prepare() {
+    refuse_refs_in_channel<T>();
     base.begin(channel.core(), true, &value, [](SelectCase& self, Goroutine*& wake) {
       if (self.channel->closed_) {
         self.closed = true;
@@ -142,6 +148,9 @@ template <class... Cases>
 void select(Cases&&... cases) {
   constexpr bool kHasDefault = (detail::kIsOtherwise<std::remove_cvref_t<Cases>> || ... || false);
   constexpr int kCount = (static_cast<int>(!detail::kIsOtherwise<std::remove_cvref_t<Cases>>) + ... + 0);
+  static_assert(kCount <= detail::kMostCases, "a select has at most 64 cases");
+  static_assert((static_cast<int>(detail::kIsOtherwise<std::remove_cvref_t<Cases>>) + ... + 0) <= 1,
+                "a select has at most one otherwise, as Go's has one default");
   std::array<detail::SelectCase*, kCount == 0 ? 1 : kCount> list{};
   int filled = 0;
   [[maybe_unused]] const auto add = [&]<class C>(C& c) {
