@@ -75,7 +75,10 @@ void lock_os_thread();
 void unlock_os_thread();
 // A trace of this goroutine, as text for people.
 std::string stack();
-inline std::uint64_t goroutine_id() { return current_g()->id; }
+inline std::uint64_t goroutine_id() {
+  safepoint_if_on_p();
+  return current_g()->id;
+}
 
 }  // namespace gearbox
 

@@ -106,6 +106,7 @@ void gc() {
 // not used. With the world stopped the windows can be looked into: what is left in them was not handed out.
 MemStats read_mem_stats() {
   const Inside inside;
+  safepoint();
   Runtime& runtime = current_runtime();
   MemStats stats;
   stats.heap_live = runtime.heap().live_bytes.load(std::memory_order_relaxed);
@@ -124,6 +125,7 @@ MemStats read_mem_stats() {
 
 void set_finalizer_erased(void* object, RootedCall<void*> f) {
   const Inside inside;
+  safepoint();
   Runtime& runtime = current_runtime();
   // Not "the start of": two tiny objects share a cell, and their finalizers run when both are unreachable.
   GEARBOX_REQUIRE(static_cast<bool>(find_object(runtime.heap(), reinterpret_cast<std::uintptr_t>(object))),

@@ -124,6 +124,7 @@ struct Socket {
 
   Failure set_deadline(bool in, bool out, std::int64_t when_ns) {
     const Inside inside;
+    safepoint();
     if (lock_word_.closed()) return Failure(kClosedNumber);
     if (in) move_deadline(0, when_ns);
     if (out) move_deadline(1, when_ns);
@@ -134,10 +135,16 @@ struct Socket {
   template <class F>
   Failure with_descriptor(F f) {
     const Inside inside;
+    safepoint();
     if (!lock_word_.acquire_reference()) return Failure(kClosedNumber);
     const int answer = f(conn_->fd);
     if (lock_word_.drop()) runtime_.poller().close(conn_, runtime_.lane());
     return Failure(-answer);
+  }
+
+  std::string text_of(const os::SocketAddress& address) const {
+    safepoint_if_on_p();
+    return address.text();
   }
 
   std::atomic<std::uint32_t> references_{1};  // handles and armed timers
@@ -280,7 +287,10 @@ Transfer Conn::read_full(std::span<char> into) const {
 Transfer Conn::write(std::string_view from) const {
   return socket_ ? socket_->write_all(from) : Transfer{0, kNoHandle};
 }
-Failure Conn::close() const { return socket_ ? socket_->close() : kNoHandle; }
+Failure Conn::close() const {
+  safepoint_if_on_p();
+  return socket_ ? socket_->close() : kNoHandle;
+}
 Failure Conn::close_write() const { return socket_ ? socket_->with_descriptor(os::shut_down_writing) : kNoHandle; }
 Failure Conn::set_linger_zero() const { return socket_ ? socket_->with_descriptor(os::set_linger_zero) : kNoHandle; }
 Failure Conn::set_deadline(std::int64_t when_ns) const {
@@ -292,8 +302,8 @@ Failure Conn::set_read_deadline(std::int64_t when_ns) const {
 Failure Conn::set_write_deadline(std::int64_t when_ns) const {
   return socket_ ? socket_->set_deadline(false, true, when_ns) : kNoHandle;
 }
-std::string Conn::local_address() const { return socket_ ? socket_->local_.text() : ""; }
-std::string Conn::remote_address() const { return socket_ ? socket_->remote_.text() : ""; }
+std::string Conn::local_address() const { return socket_ ? socket_->text_of(socket_->local_) : ""; }
+std::string Conn::remote_address() const { return socket_ ? socket_->text_of(socket_->remote_) : ""; }
 
 // ---- Listener
 
@@ -322,16 +332,20 @@ Result<Conn> Listener::accept() const {
     return Socket::as_conn(std::move(*socket));
   }
 }
-Failure Listener::close() const { return socket_ ? socket_->close() : kNoHandle; }
+Failure Listener::close() const {
+  safepoint_if_on_p();
+  return socket_ ? socket_->close() : kNoHandle;
+}
 Failure Listener::set_deadline(std::int64_t when_ns) const {
   return socket_ ? socket_->set_deadline(true, false, when_ns) : kNoHandle;
 }
-std::string Listener::address() const { return socket_ ? socket_->local_.text() : ""; }
+std::string Listener::address() const { return socket_ ? socket_->text_of(socket_->local_) : ""; }
 
 // ---- making them
 
 Result<Listener> listen(std::string_view address) {
   const Inside inside;
+  safepoint();
   const auto failed = [&](std::string_view call, int number) {
     return Error{fmt::format("listen tcp {}: {}: {}", address, call, words_of(number)), number};
   };
@@ -386,6 +400,7 @@ Result<Conn> dial_once(std::string_view address, os::SocketAddress& wanted, std:
 // is chosen. Also tried again: EADDRNOTAVAIL, which Linux says when it loses a race for the last free ports.
 Result<Conn> dial_until(std::string_view address, std::int64_t deadline_ns) {
   const Inside inside;
+  safepoint();
   constexpr int kAttempts = 3;
   auto wanted = os::parse_address(address);
   if (!wanted) return wanted.error();
@@ -403,6 +418,7 @@ Result<Conn> dial_until(std::string_view address, std::int64_t deadline_ns) {
 
 Result<Conn> adopt(int fd) {
   const Inside inside;
+  safepoint();
   auto socket = Socket::make(fd);
   if (!socket) return socket.error();
   return Socket::as_conn(std::move(*socket));
@@ -410,6 +426,7 @@ Result<Conn> adopt(int fd) {
 
 Result<std::pair<Conn, Conn>> pipe() {
   const Inside inside;
+  safepoint();
   int fds[2];
   if (const int made = os::socket_pair(fds); made < 0) return os_error("socketpair", -made);
   auto first = adopt(fds[0]);
@@ -422,6 +439,9 @@ Result<std::pair<Conn, Conn>> pipe() {
   return std::pair<Conn, Conn>(std::move(*first), std::move(*second));
 }
 
-bool real() { return current_runtime().poller().caps().real_io; }
+bool real() {
+  safepoint_if_on_p();
+  return current_runtime().poller().caps().real_io;
+}
 
 }  // namespace gearbox::net

@@ -87,6 +87,7 @@ void goexit() {
 }
 
 std::optional<PanicValue> recover() {
+  safepoint_if_on_p();
   Goroutine* g = current_goroutine();
   if (g == nullptr) return std::nullopt;
   auto* passing = static_cast<Passing*>(g->panics);
@@ -187,6 +188,7 @@ struct Defer::Passage {
 };
 
 void Defer::run_at_return() {
+  safepoint_if_on_p();
   if (last_ == nullptr) return;
   Passage passage;
   run(passage);

@@ -132,6 +132,7 @@ class Once {
   // Runs f if no call has before; returns when that one call is over. If f panics, it counts as over, as in Go.
   template <class F>
   void run(F&& f) {
+    safepoint_if_on_p();
     if (done_.load(std::memory_order_acquire)) return;
     mutex_.lock();
     struct Unlock {

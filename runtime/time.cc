@@ -175,20 +175,26 @@ detail::TimerChan& TimerHandle::timer() const noexcept { return *static_cast<det
 
 bool TimerHandle::stop() {
   const Inside inside;
+  safepoint_if_on_p();
   return timer_ && timer().stop();
 }
 
 bool TimerHandle::reset(std::int64_t ns) {
   const Inside inside;
+  safepoint_if_on_p();
   if (!timer_) runtime_panic("time: Reset called on uninitialized Timer");
   if (timer().periodic() && ns <= 0) runtime_panic("non-positive interval for Ticker.Reset");
   return timer().reset(ns);
 }
 
-Chan<std::int64_t> TimerHandle::channel() const { return !timer_ || timer().calls() ? Chan<std::int64_t>() : timer_; }
+Chan<std::int64_t> TimerHandle::channel() const {
+  safepoint_if_on_p();
+  return !timer_ || timer().calls() ? Chan<std::int64_t>() : timer_;
+}
 
 TimerHandle new_timer(std::int64_t ns) {
   const Inside inside;
+  safepoint();
   TimerHandle handle(new detail::TimerChan(false));
   handle.timer().arm(ns);
   return handle;
@@ -196,6 +202,7 @@ TimerHandle new_timer(std::int64_t ns) {
 
 TimerHandle new_ticker(std::int64_t period_ns) {
   const Inside inside;
+  safepoint();
   if (period_ns <= 0) runtime_panic("non-positive interval for NewTicker");
   TimerHandle handle(new detail::TimerChan(true));
   handle.timer().arm(period_ns);
@@ -204,6 +211,7 @@ TimerHandle new_ticker(std::int64_t period_ns) {
 
 TimerHandle detail::arm_call(std::int64_t ns, RootedCall<> f) {
   const Inside inside;
+  safepoint();
   TimerHandle handle(new TimerChan(std::move(f)));
   handle.timer().arm(ns);
   return handle;
@@ -212,6 +220,7 @@ TimerHandle detail::arm_call(std::int64_t ns, RootedCall<> f) {
 Chan<std::int64_t> after(std::int64_t ns) { return new_timer(ns).channel(); }
 
 Chan<std::int64_t> tick(std::int64_t period_ns) {
+  safepoint();
   return period_ns <= 0 ? Chan<std::int64_t>() : new_ticker(period_ns).channel();
 }
 

@@ -15,7 +15,10 @@ namespace gearbox {
 
 inline constexpr std::int64_t kMicrosecond = 1000, kMillisecond = 1'000'000, kSecond = 1'000'000'000;
 
-inline std::int64_t now_ns() { return os::monotonic_ns(); }
+inline std::int64_t now_ns() {
+  safepoint_if_on_p();  // loops wait for a moment
+  return os::monotonic_ns();
+}
 // Parks this goroutine for at least ns. Not positive: yields.
 void sleep(std::int64_t ns);
 

@@ -66,6 +66,9 @@ const Row kRows[] = {
     NO_ROW("Chan::operator bool", kHandle)
     NO_ROW("Chan::operator==", kHandle)
     NO_ROW("Chan::core", kInner)
+    NO_ROW("Chan::adopt", kInner)
+    // errno.h
+    NO_ROW("gearbox_errno_location", kInner)
     ROW("Chan::Iterator::Iterator", Chan<int>::Iterator(&t.closed))
     ROW("Chan::Iterator::operator++", ++Chan<int>::Iterator(&t.closed))
     NO_ROW("Chan::Iterator::operator*", kHandle)
