@@ -9,7 +9,7 @@
 
 #include <algorithm>
 
-#include "runtime/panic.h"
+#include "runtime/fatal.h"
 
 namespace gearbox {
 

@@ -18,6 +18,7 @@
 #include "base/os/cpu_limit.h"
 #include "base/os/file.h"
 #include "base/sanitize.h"
+#include "runtime/fatal.h"
 #include "runtime/finalizer.h"
 #include "runtime/go.h"
 #include "runtime/init.h"

@@ -1,6 +1,8 @@
 #include "runtime/go.h"
 
 #include "base/os/thread.h"
+#include "runtime/frames.h"
+#include "runtime/symbols.h"
 
 namespace gearbox {
 

@@ -3,6 +3,7 @@
 #include <atomic>
 
 #include "runtime/dead_frames.h"
+#include "runtime/fatal.h"
 #include "runtime/finalizer.h"
 #include "runtime/panic.h"
 

@@ -10,8 +10,8 @@
 #include <limits>
 
 #include "base/os/clock.h"
+#include "runtime/fatal.h"
 #include "runtime/go.h"
-#include "runtime/panic.h"
 #include "runtime/runtime.h"
 #include "runtime/signals.h"
 

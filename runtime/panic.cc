@@ -1,18 +1,15 @@
 #include "runtime/panic.h"
 
-#include <cxxabi.h>
-#include <dlfcn.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <atomic>
-#include <cstdio>
-#include <cstdlib>
 
 #include "base/os/file.h"
 #include "base/sanitize.h"
+#include "runtime/fatal.h"
+#include "runtime/frames.h"
 #include "runtime/root.h"
 #include "runtime/runtime.h"
+#include "runtime/symbols.h"
 
 namespace gearbox {
 namespace {
@@ -73,11 +70,6 @@ std::vector<std::string> replaced_panics() {
 }
 
 }  // namespace
-
-void exit_process(int code) {
-  std::fflush(stdout);
-  ::_exit(code);
-}
 
 void panic(std::string_view message) { raise({std::string(message), false}); }
 void runtime_panic(std::string_view message) { raise({std::string(message), true}); }
@@ -267,69 +259,5 @@ void run_guarded(void (*f)(void*), void* argument) {
     fatal_error("a C++ exception of unknown type left a goroutine");
   }
 }
-
-void fatal_error(std::string_view message) {
-  print(fmt::format("fatal error: {}\n\n", message));
-  std::vector<void*> trace;
-  capture_trace(trace, 1);
-  if (const G* g = current_g()) print(fmt::format("goroutine {} [running]:\n", g->id));
-  print_trace(trace);
-  exit_process(2);
-}
-
-GEARBOX_NO_SANITIZE("address", "thread")
-void walk_frames(void* frame, std::uintptr_t low, std::uintptr_t high, void (*visit)(void*, std::uintptr_t),
-                 void* context) {
-  constexpr int kMostFrames = 64;
-  auto at = reinterpret_cast<std::uintptr_t>(frame);
-  for (int i = 0; i < kMostFrames && at >= low && at + 16 <= high && at % 8 == 0; ++i) {
-    const auto* words = reinterpret_cast<const std::uintptr_t*>(at);
-    if (words[1] == 0) break;
-    visit(context, words[1]);
-    if (words[0] <= at) break;
-    at = words[0];
-  }
-}
-
-void capture_trace_from(void* frame, std::uintptr_t low, std::uintptr_t high, std::vector<void*>& out) {
-  walk_frames(
-      frame, low, high,
-      [](void* trace, std::uintptr_t address) {
-        static_cast<std::vector<void*>*>(trace)->push_back(reinterpret_cast<void*>(address));
-      },
-      &out);
-}
-
-void capture_trace(std::vector<void*>& out, int skip) {
-  std::uintptr_t low = 0, high = 0;
-  if (const Goroutine* g = current_goroutine()) {
-    low = g->stack_lo;
-    high = g->stack_hi;
-  } else {
-    os::thread_stack_bounds(low, high);
-  }
-  capture_trace_from(__builtin_frame_address(0), low, high, out);
-  if (out.size() > static_cast<std::size_t>(skip)) out.erase(out.begin(), out.begin() + skip);
-}
-
-std::string describe_trace(const std::vector<void*>& trace) {
-  std::string text;
-  for (void* address : trace) {
-    Dl_info info{};
-    std::string name = "?";
-    std::uintptr_t offset = 0;
-    if (::dladdr(address, &info) != 0 && info.dli_sname != nullptr) {
-      int status = 0;
-      char* demangled = abi::__cxa_demangle(info.dli_sname, nullptr, nullptr, &status);
-      name = status == 0 ? demangled : info.dli_sname;
-      std::free(demangled);
-      offset = reinterpret_cast<std::uintptr_t>(address) - reinterpret_cast<std::uintptr_t>(info.dli_saddr);
-    }
-    text += fmt::format("\t{}+{:#x} ({})\n", name, offset, address);
-  }
-  return text;
-}
-
-void print_trace(const std::vector<void*>& trace) { print(describe_trace(trace)); }
 
 }  // namespace gearbox

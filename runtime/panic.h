@@ -148,19 +148,4 @@ auto scope(F&& body) {
 // The entry of every goroutine: runs f(argument), ends the process on what nobody caught.
 void run_guarded(void (*f)(void*), void* argument);
 
-// "fatal error: <message>" with the trace of the current goroutine; exit code 2. Any thread.
-[[noreturn]] void fatal_error(std::string_view message);
-
-// Appends the calling stack's return addresses, innermost first, by frame pointers.
-void capture_trace(std::vector<void*>& out, int skip);
-void capture_trace_from(void* frame, std::uintptr_t low, std::uintptr_t high, std::vector<void*>& out);
-// The same, one call an address; allocates nothing, so that a signal handler may use it.
-void walk_frames(void* frame, std::uintptr_t low, std::uintptr_t high, void (*visit)(void* context, std::uintptr_t),
-                 void* context);
-// Symbol names, one line an address: as text, or to standard error.
-std::string describe_trace(const std::vector<void*>& trace);
-void print_trace(const std::vector<void*>& trace);
-// Ends the process with `code` after flushing standard output; nothing else is run.
-[[noreturn]] void exit_process(int code);
-
 }  // namespace gearbox

@@ -16,6 +16,7 @@
 
 #include "base/os/clock.h"
 #include "interfaces/mutant.h"
+#include "runtime/fatal.h"
 #include "runtime/panic.h"
 #include "runtime/runtime.h"
 

@@ -13,7 +13,7 @@
 #include <mutex>
 
 #include "base/os/file.h"
-#include "runtime/panic.h"
+#include "runtime/frames.h"
 #include "runtime/runtime.h"
 
 namespace gearbox {

@@ -3,6 +3,7 @@
 #include <limits>
 
 #include "base/os/clock.h"
+#include "runtime/fatal.h"
 #include "runtime/panic.h"
 
 namespace gearbox {

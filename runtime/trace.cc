@@ -1,7 +1,9 @@
 // What the runtime says of its goroutines when something is wrong.
 #include "base/os/file.h"
-#include "runtime/panic.h"
+#include "runtime/fatal.h"
+#include "runtime/frames.h"
 #include "runtime/runtime.h"
+#include "runtime/symbols.h"
 
 namespace gearbox {
 
