@@ -1,0 +1,185 @@
+// A program that hangs says where: SIGQUIT, and a stop of the world that some goroutine does not let happen.
+#include <gmock/gmock.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <sstream>
+#include <thread>
+
+#include "tests/runtime/program.h"
+
+namespace gearbox::testing {
+namespace {
+
+using ::testing::AllOf;
+using ::testing::ContainsRegex;
+using ::testing::ExitedWithCode;
+using ::testing::HasSubstr;
+
+#if !defined(__SANITIZE_THREAD__)  // which holds SIGQUIT back while the thread that gets it waits in the kernel
+
+void in_child(const Program& setup, std::function<void()> body) {
+  ::testing::FLAGS_gtest_death_test_style = "threadsafe";
+  run(setup, std::move(body));
+  std::exit(0);
+}
+
+std::atomic<int> looping{0};
+std::atomic<bool> go_on{true};
+
+// No safepoint: nothing of the runtime is called.
+[[gnu::noinline]] void loops_for_ever() {
+  ++looping;
+  while (go_on.load(std::memory_order_relaxed)) {
+  }
+}
+[[gnu::noinline]] void waits_for_ever() { make_chan<int>().recv(); }
+
+// From a thread beside the runtime: as the user's terminal does.
+void quit_when(std::function<bool()> condition) {
+  std::thread([condition = std::move(condition)] {
+    while (!condition()) ::usleep(1000);
+    ::usleep(20'000);
+    ::kill(::getpid(), SIGQUIT);
+  }).detach();
+}
+
+const auto kAllGoroutines = AllOf(ContainsRegex("^SIGQUIT: quit\nPC=0x[0-9a-f]+ m=-?[0-9]+ sigcode=0\n\n"),
+                                  ContainsRegex("goroutine [0-9]+ \\[chan receive\\]:\n"),
+                                  ContainsRegex("waits_for_ever\\(\\)\n\t[^\n]*tests/runtime/hang_test\\.cc:"));
+const auto kLoops =
+    AllOf(ContainsRegex("goroutine [0-9]+ \\[running\\]:\n(std::[^\n]*\n[^\n]*\n)*[^\n]*loops_for_ever\\(\\)\n"
+                        "\t[^\n]*tests/runtime/hang_test\\.cc:"));
+
+TEST(QuitDeathTest, EveryPIsBusyInALoop) {
+  for (const bool sysmon : {true, false}) {
+    Program setup = Program{}.procs(2);
+    setup.options.sysmon = sysmon;
+    EXPECT_EXIT(in_child(setup,
+                         [] {
+                           go(waits_for_ever);
+                           gearbox::sleep(5 * kMillisecond);
+                           go(loops_for_ever);
+                           quit_when([] { return looping.load() == 2; });
+                           loops_for_ever();
+                         }),
+                ExitedWithCode(2), AllOf(kAllGoroutines, kLoops));
+  }
+}
+
+TEST(QuitDeathTest, EverythingIsParked) {
+  for (const char* poller : {"null", "epoll"}) {
+    Program setup = Program{}.procs(2);
+    setup.poller = poller;
+    EXPECT_EXIT(in_child(setup,
+                         [] {
+                           go(waits_for_ever);
+                           quit_when([] { return true; });
+                           gearbox::sleep(100 * kSecond);
+                         }),
+                ExitedWithCode(2), AllOf(kAllGoroutines, ContainsRegex("goroutine [0-9]+ \\[sleep\\]:\n")));
+  }
+}
+
+TEST(QuitDeathTest, TheWorldIsStopped) {
+  EXPECT_EXIT(in_child(Program{}.procs(2),
+                       [] {
+                         go(waits_for_ever);
+                         gearbox::sleep(5 * kMillisecond);
+                         current_runtime().stop_the_world("a test");
+                         quit_when([] { return looping.load() == 1; });
+                         loops_for_ever();
+                       }),
+              ExitedWithCode(2), AllOf(kAllGoroutines, kLoops));
+}
+
+TEST(QuitDeathTest, OneThatComputesInsideABlockingCall) {
+  EXPECT_EXIT(in_child(Program{}.procs(2),
+                       [] {
+                         go(waits_for_ever);
+                         quit_when([] { return looping.load() == 1; });
+                         blocking(loops_for_ever);
+                       }),
+              ExitedWithCode(2),
+              AllOf(kAllGoroutines, ContainsRegex("goroutine [0-9]+ \\[syscall\\]:\n"), HasSubstr("loops_for_ever()")));
+}
+
+std::string text_of(const std::string& path) {
+  std::ifstream file(path);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+// A child of the command line, which is the process that the workload runs in.
+TEST(Quit, TheCellOfARunPrintsItsGoroutines) {
+  int ends[2];
+  ASSERT_EQ(::pipe(ends), 0);
+  const std::string binary = std::string(GEARBOX_BINARY_DIR) + "/gearbox-bin";
+  const pid_t runner = ::fork();
+  if (runner == 0) {
+    ::dup2(ends[1], 1);
+    ::dup2(ends[1], 2);
+    ::close(ends[0]);
+    ::close(ends[1]);
+    ::execl(binary.c_str(), binary.c_str(), "run", "sieve", "--set", "primes=20000", "--procs", "2", nullptr);
+    ::_exit(127);
+  }
+  ::close(ends[1]);
+  // The cell boots: until the first thread for goroutines is there, SIGQUIT has its default action.
+  pid_t cell = 0;
+  for (int i = 0; i < 30'000 && cell == 0; ++i) {
+    ::usleep(1000);
+    std::istringstream children(text_of(fmt::format("/proc/{0}/task/{0}/children", runner)));
+    pid_t child = 0;
+    if (!(children >> child)) continue;
+    std::error_code gone;
+    for (const auto& thread : std::filesystem::directory_iterator(fmt::format("/proc/{}/task", child), gone))
+      if (text_of(thread.path().string() + "/comm") == "gearbox-m\n") cell = child;
+  }
+  ASSERT_NE(cell, 0) << "no cell was started, or it was over too soon";
+  ::kill(cell, SIGQUIT);
+  std::string text;
+  char room[4096];
+  for (ssize_t n = 0; (n = ::read(ends[0], room, sizeof(room))) > 0;) text.append(room, static_cast<std::size_t>(n));
+  ::close(ends[0]);
+  int status = 0;
+  ::waitpid(runner, &status, 0);
+  EXPECT_THAT(text, ContainsRegex("SIGQUIT: quit\nPC=0x[0-9a-f]+ m="));
+  EXPECT_THAT(text, ContainsRegex("goroutine [0-9]+ \\[[a-z ]+\\]:\n"));
+  EXPECT_THAT(text, ContainsRegex("gearbox::Runtime::goroutine_main\\(\\)\n\t[^\n]*runtime/sched\\.cc:"));
+  EXPECT_FALSE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << text;
+}
+
+TEST(SlowStopDeathTest, TheGoroutineThatDoesNotStopIsNamedWithItsTrace) {
+  EXPECT_EXIT(in_child(Program{}.procs(2),
+                       [] {
+                         go([] {
+                           // Whatever signal would stop it: one that does not get through.
+                           lock_os_thread();
+                           sigset_t stops;
+                           sigemptyset(&stops);
+                           sigaddset(&stops, SIGURG);
+                           ::pthread_sigmask(SIG_BLOCK, &stops, nullptr);
+                           loops_for_ever();
+                           GEARBOX_SAFEPOINT();
+                         });
+                         while (looping.load() == 0) gosched();
+                         std::thread([] {
+                           ::usleep(2'500'000);
+                           go_on = false;
+                         }).detach();
+                         current_runtime().stop_the_world("a test");
+                         current_runtime().start_the_world();
+                         ::usleep(10'000);
+                       }),
+              ExitedWithCode(0),
+              AllOf(ContainsRegex("goroutine [0-9]+ has not stopped for 1 s, and all others wait for it"), kLoops));
+}
+
+#endif
+
+}  // namespace
+}  // namespace gearbox::testing
