@@ -6,7 +6,7 @@
 // GEARBOX_PANIC      cannot go on. Never compiled out.
 //
 // All three end in die(), which writes one message to standard error with write(2), so it works with any lock held and
-// on any stack, and then aborts. Formatting uses a fixed buffer: a process that is out of memory can still say so.
+// on any stack, and then aborts; the runtime's handler of SIGABRT adds the trace. Formatting uses a fixed buffer: a process that is out of memory can still say so.
 #pragma once
 
 #include <fmt/format.h>
@@ -19,11 +19,6 @@ namespace gearbox {
 // far as write(2) is.
 [[noreturn, gnu::cold]] void die(const char* kind, const char* file, int line, const char* what,
                                  const char* message) noexcept;
-
-// A hook that die() runs after the message: the runtime prints the goroutine's trace, the harness its cell.
-// Process-wide; null to clear.
-using DieHook = void (*)();
-void set_die_hook(DieHook hook) noexcept;
 
 namespace detail {
 inline constexpr std::size_t kMessageBytes = 1024;

@@ -12,6 +12,7 @@ foreach(room IN LISTS test_rooms)
     set(binary "test_${room}")
     add_executable(${binary} ${sources})
     target_compile_options(${binary} PRIVATE -Wno-dangling-else)  # `if (x) EXPECT_EQ(...)`: gtest's macros hold the else
+    target_compile_options(${binary} PRIVATE ${GEARBOX_PROGRAM_FLAGS})  # tests are programs
     if(GEARBOX_PRESET STREQUAL "release")
       target_compile_options(${binary} PRIVATE -O1)  # the tests themselves; what they test keeps its -O3
     endif()

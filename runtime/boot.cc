@@ -14,6 +14,7 @@
 
 #include <fmt/format.h>
 
+#include "base/last_words.h"
 #include "base/os/clock.h"
 #include "base/os/cpu_limit.h"
 #include "base/os/file.h"
@@ -221,6 +222,7 @@ RunStats Runtime::run(std::function<void()> main) {
   if (!first) fatal_error(fmt::format("no thread to run goroutines on: {}", first.error().message));
   m->thread = *first;
   wait_for_the_end();
+  if (last_words_claimed()) claim_last_words();  // a goroutine dies of a panic: its report, not main's end, is the last
 
   // The world is stopped for good, or given up. Threads leave their loops; those that cannot are left behind.
   sysmon_stop_.store(true, std::memory_order_release);

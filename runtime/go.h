@@ -16,9 +16,9 @@ namespace gearbox {
 namespace detail {
 
 // Puts the closure into the new goroutine (a large one into malloc memory that it owns), where the collector sees its
-// words, and makes it runnable.
+// words, and makes it runnable. Part of the function that says go(), whose line the creator's address then is.
 template <class F>
-void spawn(Runtime& runtime, F&& f, bool system) {
+[[gnu::always_inline]] inline void spawn(Runtime& runtime, F&& f, bool system) {
   using Closure = std::decay_t<F>;
   static_assert(!kHoldsRefs<Closure>,
                 "only heap objects hold Refs: a goroutine's function captures a T*, or a Root<T>");
@@ -42,7 +42,7 @@ void spawn(Runtime& runtime, F&& f, bool system) {
     (*owner.f)();
   };
   g->system = system;
-  g->creator_pc = __builtin_return_address(0);
+  asm("leaq 1f(%%rip), %0\n1:" : "=r"(g->creator_pc));
   if constexpr (sizeof(Closure) >= sizeof(void*)) {
     // The spawner's stack is black, but the new one was never scanned: what the closure carries over is shaded.
     if (current_p() != nullptr && !GEARBOX_MUTANT(kNoShadeGoArguments)) shade_if_marking(g->closure, g->closure_bytes);
@@ -55,7 +55,7 @@ void spawn(Runtime& runtime, F&& f, bool system) {
 // Runs f() on a new goroutine. f is moved to that goroutine's stack; plain pointers to heap objects may be captured by
 // value. HOT. On a goroutine.
 template <class F>
-void go(F&& f) {
+[[gnu::always_inline]] inline void go(F&& f) {
   detail::spawn(current_runtime(), std::forward<F>(f), false);
   safepoint_if_on_p();  // a loop that only starts goroutines must be stoppable
 }

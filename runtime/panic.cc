@@ -1,10 +1,12 @@
 #include "runtime/panic.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <atomic>
+#include <typeinfo>
 
-#include "base/os/file.h"
-#include "base/sanitize.h"
+#include "base/last_words.h"
 #include "runtime/fatal.h"
 #include "runtime/frames.h"
 #include "runtime/root.h"
@@ -34,8 +36,6 @@ class Announced {
   Passing* outer_;
 };
 
-void print(std::string_view text) { os::write_all(2, text.data(), text.size()); }
-
 std::vector<std::string> with(std::vector<std::string> earlier, const PanicInFlight& last, bool recovered) {
   earlier.push_back(last.value.message + (recovered ? " [recovered]" : ""));
   return earlier;
@@ -54,25 +54,40 @@ std::vector<std::string> replaced_panics() {
 }
 
 [[noreturn]] void raise(PanicValue value) {
-  PanicInFlight in_flight{std::move(value), replaced_panics(), {}, false};
+  PanicInFlight in_flight{std::move(value), replaced_panics(), {}, false, {}};
   capture_trace(in_flight.trace, 2);
   throw in_flight;
 }
 
-[[noreturn]] void die_of_panic(const PanicInFlight& in_flight) {
-  std::string text;
-  for (const auto& message : in_flight.earlier) text += fmt::format("panic: {}\n\t", message);
-  text += fmt::format("panic: {}\n\n", in_flight.value.message);
-  if (const G* g = current_g()) text += fmt::format("goroutine {} [running]:\n", g->id);
-  print(text);
+[[noreturn]] void die_of_panic(const PanicInFlight& in_flight) { report_panic(in_flight, {}); }
+
+}  // namespace
+
+void report_panic(const PanicInFlight& in_flight, std::string_view why) {
+  const bool first = claim_last_words();
+  for (const auto& message : in_flight.earlier) {
+    say("panic: ");
+    say_indented(message);
+    say("\n\t");
+  }
+  say("panic: ");
+  say_indented(in_flight.value.message);
+  say("\n");
+  say(in_flight.signal);
+  say("\n");
+  if (!first) ::_exit(2);
+  if (!why.empty()) say("fatal error: {}\n\n", why);
+  limit_report();
+  say_who();
   print_trace(in_flight.trace);
   exit_process(2);
 }
 
-}  // namespace
-
 void panic(std::string_view message) { raise({std::string(message), false}); }
 void runtime_panic(std::string_view message) { raise({std::string(message), true}); }
+void raise_fault(std::string message, std::string signal, std::vector<void*> trace) {
+  throw PanicInFlight{{std::move(message), true}, replaced_panics(), std::move(trace), false, std::move(signal)};
+}
 void goexit() {
   if (Goroutine* g = current_goroutine()) g->goexit = true;
   throw GoexitInFlight{{}};
@@ -257,6 +272,28 @@ void run_guarded(void (*f)(void*), void* argument) {
     fatal_error(fmt::format("a C++ exception left a goroutine: {}", e.what()));
   } catch (...) {
     fatal_error("a C++ exception of unknown type left a goroutine");
+  }
+}
+
+// std::terminate(): something was thrown that must not pass a noexcept function or a destructor, or left a thread that is
+// no goroutine. The stack is as it was where it was thrown, or where the unwinding met its end.
+void on_terminate() {
+  const bool on_goroutine = current_g() != nullptr;
+  if (std::current_exception() == nullptr) fatal_error("std::terminate() was called");
+  const auto where = [&](std::string_view what) {
+    return fmt::format("{} {}", what,
+                       on_goroutine ? "in a noexcept function or destructor" : "left a thread that is no goroutine");
+  };
+  try {
+    throw;
+  } catch (const PanicInFlight& in_flight) {
+    report_panic(in_flight, on_goroutine ? where("panic") : where("a panic"));
+  } catch (const GoexitInFlight&) {
+    fatal_error(where("goexit()"));
+  } catch (const std::exception& e) {
+    fatal_error(fmt::format("{}: {}", where("a C++ exception"), e.what()));
+  } catch (...) {
+    fatal_error(where("a C++ exception of unknown type"));
   }
 }
 

@@ -46,6 +46,7 @@ struct PanicInFlight {
   std::vector<std::string> earlier;  // panics that this one replaced, oldest first
   std::vector<void*> trace;          // return addresses where it was raised
   bool over_goexit = false;          // it was raised while a goexit passed, which goes on where this is recovered
+  std::string signal;                // "[signal ...]\n" of a fault, printed behind the message
 };
 struct GoexitInFlight {
   std::vector<std::string> earlier;  // panics that it cut off, for the message of one that follows
@@ -144,6 +145,13 @@ auto scope(F&& body) {
   }
   if constexpr (!std::is_void_v<R>) return R{};
 }
+
+// The runtime error that a fault of the program's own code is (runtime/faults.h). The trace begins at the faulting line.
+[[noreturn]] void raise_fault(std::string message, std::string signal, std::vector<void*> trace);
+// Go's report of a panic that nobody recovers, and why nobody could (empty: nobody did). Exit code 2.
+[[noreturn]] void report_panic(const PanicInFlight& in_flight, std::string_view why);
+// The handler of std::terminate().
+[[noreturn]] void on_terminate();
 
 // The entry of every goroutine: runs f(argument), ends the process on what nobody caught.
 void run_guarded(void (*f)(void*), void* argument);

@@ -1,72 +1,108 @@
 #include "runtime/signals.h"
 
-#include <dlfcn.h>
 #include <sys/mman.h>
 #include <ucontext.h>
 #include <unistd.h>
 
-#include <atomic>
 #include <cerrno>
 #include <csignal>
 #include <cstdint>
-#include <cstdio>
+#include <exception>
 #include <mutex>
 
-#include "base/os/file.h"
-#include "runtime/frames.h"
+#include "base/last_words.h"
+#include "base/os/thread.h"
+#include "runtime/fatal.h"
+#include "runtime/faults.h"
+#include "runtime/guard.h"
+#include "runtime/panic.h"
+#include "runtime/probe.h"
 #include "runtime/runtime.h"
+#include "runtime/symbols.h"
 
 namespace gearbox {
 namespace {
 
-constexpr std::size_t kSignalStackBytes = 64 * 1024;
+// A trace is written here, and debug information read.
+constexpr std::size_t kSignalStackBytes = 256 * 1024;
 
-template <class... Arguments>
-void say(fmt::string_view format, const Arguments&... arguments) {
-  char text[512];
-  auto out = fmt::format_to_n(text, sizeof(text), fmt::runtime(format), arguments...);
-  os::write_all(2, text, out.size < sizeof(text) ? out.size : sizeof(text));
+// Go's form for signals that no instruction of the program can be blamed for.
+void say_signal(const char* name, int code, const void* ucontext) {
+  const Machine* m = current_machine();
+  say("{}\nPC={:#x} m={} sigcode={}\n\n", name,
+      static_cast<std::uintptr_t>(static_cast<const ucontext_t*>(ucontext)->uc_mcontext.gregs[REG_RIP]),
+      m != nullptr ? static_cast<int>(m->id) : -1, code);
 }
 
-// By dladdr(), which takes the loader's lock, a recursive one, and allocates nothing. Names stay mangled.
-void say_frame(std::uintptr_t address) {
-  Dl_info info{};
-  if (::dladdr(reinterpret_cast<void*>(address), &info) != 0 && info.dli_sname != nullptr)
-    say("\t{:.300}+{:#x} ({:#x})\n", info.dli_sname, address - reinterpret_cast<std::uintptr_t>(info.dli_saddr),
-        address);
+void say_fault(const Fault& fault) {
+  if (fault.runtime_error != nullptr)
+    say("fatal error: unexpected signal during runtime execution: {}\n", fault.runtime_error);
+  else if (fault.code > 0 && fault.signal != SIGFPE)
+    say("unexpected fault address {:#x}\nfatal error: fault\n", fault.address);
   else
-    say("\t? ({:#x})\n", address);
+    say("fatal error: unexpected signal during runtime execution\n");
+  char signal[256];
+  say(std::string_view(signal, describe_signal(fault, signal, sizeof(signal))));
+  say("\n");
 }
 
-// Runs on the alternate stack. The process is lost; what is called here need only not make it worse, and must not wait:
-// the stack may have ended inside malloc(), with its lock held. So nothing here allocates.
-void on_fault(int number, siginfo_t* info, void* raw_context) {
-  const auto* context = static_cast<ucontext_t*>(raw_context);
-  const auto address = reinterpret_cast<std::uintptr_t>(info->si_addr);
-  const G* g = current_g();
-  Machine* m = current_machine();
-  const G* overflowed = g != nullptr && Stacks::in_guard(*static_cast<const Goroutine*>(g), address) ? g : nullptr;
-  if (overflowed != nullptr) {
-    say("runtime: goroutine {} stack exceeds {}-byte limit\nfatal error: stack overflow\n\n", overflowed->id,
-        m->runtime->stacks().stack_bytes());
-  } else if (m != nullptr || g != nullptr) {
-    say("fatal error: unexpected signal: {} (address {:#x}, pc {:#x})\n\n",
-        number == SIGBUS ? "SIGBUS" : "SIGSEGV: invalid memory address or nil pointer dereference", address,
-        static_cast<std::uintptr_t>(context->uc_mcontext.gregs[REG_RIP]));
-  }
-  if (g != nullptr) {
-    say("goroutine {} [running]:\n", g->id);
-    say_frame(static_cast<std::uintptr_t>(context->uc_mcontext.gregs[REG_RIP]));
-    walk_frames(
-        reinterpret_cast<void*>(context->uc_mcontext.gregs[REG_RBP]), g->stack_lo, g->stack_hi,
-        [](void*, std::uintptr_t address) { say_frame(address); }, nullptr);
-    // Output that is buffered goes out unless another thread is writing, and may be waiting for us.
-    if (::ftrylockfile(stdout) == 0) ::fflush_unlocked(stdout);
-    ::_exit(2);
-  }
-  // Not a goroutine's doing: let the default action leave a core.
+// Ends the process by the signal, if no goroutine is to blame: the default action leaves a core.
+void end_by(int number) {
+  flush_standard_output();
   ::signal(number, SIG_DFL);
-  ::raise(number);
+  ::raise(number);  // delivered when the handler returns, if the signal is blocked in it
+}
+
+// On the signal stack, if the thread has one. A fault that is not the program's own is the end of the process: what is
+// called here need only not make it worse, and must not wait: the fault may have been inside malloc(), with its lock held.
+// So nothing here allocates.
+void on_fault(int number, siginfo_t* info, void* context) {
+  leave_guarded_call();
+  const int saved_errno = errno;
+  const Fault fault = fault_of(*info, context);
+  Interrupted where;
+  capture_interrupted(context, where);
+  if (make_panic_of(fault, where, context)) {
+    errno = saved_errno;
+    return;
+  }
+  const Goroutine* g = current_goroutine();
+  const bool first = claim_last_words();
+  if (g != nullptr && fault.signal != SIGFPE && Stacks::in_guard(*g, fault.address))
+    say("runtime: goroutine {} stack exceeds {}-byte limit\nfatal error: stack overflow\n\n", g->id,
+        current_runtime().stacks().stack_bytes());
+  else if (number == SIGILL)
+    say_signal("SIGILL: illegal instruction", info->si_code, context);
+  else
+    say_fault(fault);
+  if (!first) ::_exit(2);
+  limit_report();
+  say_who();
+  print_trace(where.frames.addresses, where.frames.count);
+  if (g != nullptr) exit_process(2);
+  end_by(number);
+}
+
+// abort(): of the C library, which found its heap damaged; of an assertion; of a broken promise of ours (base/check.h),
+// whose message precedes this. The default action follows.
+void on_abort(int number, siginfo_t* info, void* context) {
+  const bool first = claim_last_words();
+  const bool has_message = !first;
+  if (!has_message) say_signal("SIGABRT: abort", info->si_code, context);
+  Interrupted where;
+  capture_interrupted(context, where);
+  limit_report();
+  say_who();
+  print_trace(where.frames.addresses, where.frames.count);
+  end_by(number);
+}
+
+void handle(int number, void (*handler)(int, siginfo_t*, void*), int more_flags) {
+  struct sigaction action {};
+  action.sa_sigaction = handler;
+  action.sa_flags = SA_SIGINFO | SA_ONSTACK | more_flags;
+  sigemptyset(&action.sa_mask);
+  ::sigaction(number, &action, nullptr);
 }
 
 }  // namespace
@@ -75,13 +111,12 @@ void arm_signals() {
   static std::once_flag once;  // signal dispositions are the process's, not a runtime's
   std::call_once(once, [] {
     ::signal(SIGPIPE, SIG_IGN);
+    prepare_unwinder();
+    arm_probe();
+    std::set_terminate(on_terminate);
+    handle(SIGABRT, on_abort, 0);
 #if !GEARBOX_ASAN && !GEARBOX_TSAN
-    struct sigaction action {};
-    action.sa_sigaction = on_fault;
-    action.sa_flags = SA_SIGINFO | SA_ONSTACK;
-    sigemptyset(&action.sa_mask);
-    ::sigaction(SIGSEGV, &action, nullptr);
-    ::sigaction(SIGBUS, &action, nullptr);
+    for (const int number : {SIGSEGV, SIGBUS, SIGFPE, SIGILL}) handle(number, on_fault, SA_NODEFER);
 #else
     (void)&on_fault;  // the sanitizers' own reports say more
 #endif

@@ -1,12 +1,19 @@
 // Signals: faults are reported with the goroutine that made them, and the process dies cleanly with exit code 2.
+//
+//   SIGSEGV SIGBUS SIGFPE   a panic where the program's own code is to blame and can recover (runtime/faults.h), else a
+//                           fatal error
+//   SIGILL                  a report
+//   SIGABRT                 a report, then the default action
+//   SIGPIPE                 ignored: a write to a closed peer is an EPIPE, not a death
+//
+// A thread that runs no goroutine dies by its signal, after the report. std::terminate() reports, too.
 #pragma once
 
 #include "base/result.h"
 
 namespace gearbox {
 
-// Arms SIGSEGV and SIGBUS for the process (idempotent) and ignores SIGPIPE: a write to a closed peer is an EPIPE, not a
-// death.
+// Arms all of these for the process (idempotent).
 void arm_signals();
 // An alternate stack for the calling thread, without which an overflow of a goroutine's stack could not be reported.
 // Freed by remove_signal_stack(). An Error with the errno of mmap or sigaltstack.

@@ -4,6 +4,8 @@
 #include <regex>
 #include <thread>
 
+#include "base/last_words.h"
+#include "runtime/guard.h"
 #include "runtime/symbols.h"
 #include "tests/runtime/program.h"
 
@@ -128,6 +130,28 @@ TEST(TraceDeathTest, AFaultInTheCLibraryNamesItsCaller) {
                               "pointer dereference\n[signal SIGSEGV: segmentation violation code=0x1 addr=0x8 pc=0x"),
                     ContainsRegex("goroutine [0-9]+ \\[running\\]:\n[^\n]*strlen"),
                     frame("measures\\(char const\\*\\)", kLibraryLine)));
+}
+
+TEST(Trace, AFaultWhileATraceIsReadIsSurvived) {
+  run(Program{}.procs(2), [] {
+    bool began = false;
+    const auto dereference = [](void* told) {
+      *static_cast<bool*>(told) = true;
+      *reinterpret_cast<volatile int*>(24) = 1;
+    };
+    EXPECT_FALSE(guarded(dereference, &began));
+    EXPECT_TRUE(began);
+    EXPECT_TRUE(guarded([](void* told) { *static_cast<bool*>(told) = false; }, &began));
+    EXPECT_FALSE(began);
+  });
+}
+
+TEST(TraceDeathTest, AReportThatHangsIsCutOff) {
+  EXPECT_EXIT(in_child([] {
+                limit_last_words(1);
+                for (;;) GEARBOX_SAFEPOINT();
+              }),
+              ExitedWithCode(2), "the report is cut off here");
 }
 #endif
 

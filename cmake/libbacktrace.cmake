@@ -1,0 +1,20 @@
+# gearbox_backtrace: libbacktrace, which names the functions and lines of a trace. It is part of GCC, and Debian's g++ brings it, header and all, in the
+# compiler's own folder. The header is copied, because other tools that read this tree (clang-tidy) do not look there. libsupc++ has the demangler that
+# allocates nothing; the shared libstdc++ does not export it.
+function(gearbox_find_backtrace)
+  foreach(name libbacktrace.a include/backtrace.h)
+    execute_process(COMMAND "${CMAKE_CXX_COMPILER}" -print-file-name=${name} OUTPUT_VARIABLE found OUTPUT_STRIP_TRAILING_WHITESPACE)
+    if(NOT IS_ABSOLUTE "${found}" OR NOT EXISTS "${found}")
+      message(FATAL_ERROR "${CMAKE_CXX_COMPILER} has no ${name}: GCC's libbacktrace is part of Debian's libgcc-<version>-dev, and of GCC's sources elsewhere")
+    endif()
+    list(APPEND files "${found}")
+  endforeach()
+  list(GET files 0 archive)
+  list(GET files 1 header)
+  file(COPY_FILE "${header}" "${CMAKE_BINARY_DIR}/include/backtrace.h" ONLY_IF_DIFFERENT)
+  add_library(gearbox_backtrace INTERFACE)
+  target_link_libraries(gearbox_backtrace INTERFACE "${archive}" supc++)
+endfunction()
+file(MAKE_DIRECTORY "${CMAKE_BINARY_DIR}/include")
+include_directories(SYSTEM "${CMAKE_BINARY_DIR}/include")
+gearbox_find_backtrace()
