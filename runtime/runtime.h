@@ -169,6 +169,7 @@ class Runtime final : public World {
   std::uint64_t next_goroutine_id(Processor* p) noexcept;
   void print_all_goroutines(bool including_running);
   [[noreturn]] void report_deadlock();
+  void report_slow_stop();  // by the stopper of the world, which goes on waiting
   std::atomic<std::uint64_t> io_waiters_{
       0};  // goroutines that wait for I/O, from before they park until they run again
 

@@ -19,6 +19,7 @@
 #include "runtime/probe.h"
 #include "runtime/runtime.h"
 #include "runtime/symbols.h"
+#include "runtime/trace.h"
 
 namespace gearbox {
 namespace {
@@ -97,6 +98,17 @@ void on_abort(int number, siginfo_t* info, void* context) {
   end_by(number);
 }
 
+// The user's Ctrl-\\, or a runner whose patience is over: as in Go, everything that the process does is printed. A second
+// one ends a report that hangs.
+void on_quit(int, siginfo_t* info, void* context) {
+  if (last_words_claimed()) ::_exit(2);
+  claim_last_words();
+  say_signal("SIGQUIT: quit", info->si_code, context);
+  limit_report();
+  report_everything(context);
+  exit_process(2);
+}
+
 void handle(int number, void (*handler)(int, siginfo_t*, void*), int more_flags) {
   struct sigaction action {};
   action.sa_sigaction = handler;
@@ -115,6 +127,7 @@ void arm_signals() {
     arm_probe();
     std::set_terminate(on_terminate);
     handle(SIGABRT, on_abort, 0);
+    handle(SIGQUIT, on_quit, SA_RESTART);
 #if !GEARBOX_ASAN && !GEARBOX_TSAN
     for (const int number : {SIGSEGV, SIGBUS, SIGFPE, SIGILL}) handle(number, on_fault, SA_NODEFER);
 #else

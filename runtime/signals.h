@@ -4,6 +4,8 @@
 //                           fatal error
 //   SIGILL                  a report
 //   SIGABRT                 a report, then the default action
+//   SIGQUIT                 all goroutines, those that run with where they are now; exit code 2, as in Go. (TSan holds it
+//                           back while the thread that got it computes.)
 //   SIGPIPE                 ignored: a write to a closed peer is an EPIPE, not a death
 //
 // A thread that runs no goroutine dies by its signal, after the report. std::terminate() reports, too.

@@ -20,6 +20,7 @@ namespace {
 constexpr std::int64_t kStopRetryNs = 1'000'000;
 constexpr std::int64_t kStopSpinNs = 30'000;
 constexpr std::int64_t kFirstSignalNs = 50'000, kNextSignalNs = 100'000;
+constexpr std::int64_t kSlowStopNs = 1'000'000'000;  // in the words of report_slow_stop(), too
 }  // namespace
 
 // Watches `word` for as long as waking a sleeper would take. True once it differs. A stop costs two such wake-ups
@@ -114,7 +115,14 @@ std::int64_t Runtime::stop_all_others(std::int64_t began_ns, bool wait_for_arriv
   std::atomic<std::uint32_t>& stopped = procs_.stop_word();
   spin_until(stopped, Procs::kAwaited);
   std::int64_t patience = signals() ? kFirstSignalNs : kStopRetryNs;
+  bool is_slow = false;
   for (;;) {
+    // Not for the last stop: once main has returned, what cannot be stopped is left behind.
+    if (!is_slow && end_word_.load(std::memory_order_relaxed) == kRunning &&
+        os::monotonic_ns() - began_ns > kSlowStopNs) {
+      is_slow = true;
+      report_slow_stop();
+    }
     if (ended_.load(std::memory_order_acquire)) never_return();
     std::uint32_t word = Procs::kAwaited;
     if (!stopped.compare_exchange_strong(word, Procs::kSleeps, std::memory_order_acq_rel) && word == Procs::kReached)
