@@ -7,7 +7,8 @@
 //
 // Everything live is spilled before f runs and stays put below nobody: the frame of blocking() records its stack
 // pointer, and a collector scans from there up. So f must not allocate on the heap, store into Refs, or call anything
-// of this runtime that may park. It may throw, panic and call goexit(), and it may change Roots; references that it holds
+// of this runtime that may park: such a call ends the process with a message (runtime/misuse.h). It may call blocking()
+// again, which runs its function. It may throw, panic and call goexit(), and it may change Roots; references that it holds
 // itself are in Roots (runtime/root.h).
 #pragma once
 
@@ -16,6 +17,7 @@
 
 #include "interfaces/mutant.h"
 #include "runtime/holds_refs.h"
+#include "runtime/misuse.h"
 #include "runtime/runtime.h"
 
 namespace gearbox {
@@ -23,6 +25,10 @@ namespace gearbox {
 template <class F>
 [[gnu::noinline]] auto blocking(F&& f) {
   static_assert(!kHoldsRefs<std::invoke_result_t<F>>, "only heap objects hold Refs: blocking(f) returns no Ref");
+  if (current_p() == nullptr) {  // inside another blocking(): the P is left behind already
+    require_goroutine();
+    return std::forward<F>(f)();
+  }
   safepoint_if_on_p();  // a loop of short calls must be stoppable: it has a P most of the time, but never for long
   Context here;
   save_context(&here);

@@ -180,7 +180,7 @@ std::size_t describe_signal(const Fault& fault, char* out, std::size_t bytes) {
 
 bool make_panic_of(const Fault& fault, const Interrupted& where, void* ucontext) {
   const Goroutine* g = current_goroutine();
-  if (fault.runtime_error == nullptr || g == nullptr || g->system) return false;
+  if (fault.runtime_error == nullptr || g == nullptr || g->system || current_inside() != 0) return false;
   auto* registers = static_cast<ucontext_t*>(ucontext)->uc_mcontext.gregs;
   const auto sp = static_cast<std::uintptr_t>(registers[REG_RSP]);
   if (sp > g->stack_hi || sp < g->stack_lo + kRedZoneBytes + sizeof(Record) + kRaiseBytes) return false;

@@ -4,7 +4,7 @@
 // The handler does what Go's does: it edits the interrupted context so that the faulting instruction seems to have called a
 // function, which raises the panic on the goroutine's own stack, outside of any signal handler. It is safe where
 //
-//   - the goroutine runs on its own stack, with room for the unwinder;
+//   - the goroutine runs on its own stack, with room for the unwinder, and is not inside the runtime (current_inside());
 //   - the instruction lies in the program's own code: text of the executable (in malloc or a C library something would be
 //     half done, or locked) whose innermost function, or one that it is inlined into, comes from a source file outside of
 //     the rooms that make up the runtime;

@@ -17,6 +17,7 @@
 #include "base/os/clock.h"
 #include "interfaces/mutant.h"
 #include "runtime/fatal.h"
+#include "runtime/misuse.h"
 #include "runtime/panic.h"
 #include "runtime/runtime.h"
 
@@ -74,6 +75,8 @@ inline void restore_thread_state(const Goroutine* g, const Machine* m) {
     }
     switch_stacks(&g->context, &next->context, &g->identity, &next->identity, dies);
   } else {
+    if (p == nullptr && g->status.load(std::memory_order_relaxed) != GStatus::kSyscall) [[unlikely]]
+      die_of_misuse();  // parks inside blocking()
     set_current_g(nullptr);
     switch_stacks(&g->context, &m->context, &g->identity, &m->identity, dies);
   }

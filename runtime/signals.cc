@@ -15,6 +15,7 @@
 #include "runtime/fatal.h"
 #include "runtime/faults.h"
 #include "runtime/guard.h"
+#include "runtime/misuse.h"
 #include "runtime/panic.h"
 #include "runtime/probe.h"
 #include "runtime/runtime.h"
@@ -63,6 +64,7 @@ void on_fault(int number, siginfo_t* info, void* context) {
   const Fault fault = fault_of(*info, context);
   Interrupted where;
   capture_interrupted(context, where);
+  if (!last_words_claimed() && is_misuse(fault, where)) die_of_misuse(where.frames);
   if (make_panic_of(fault, where, context)) {
     errno = saved_errno;
     return;

@@ -11,6 +11,7 @@
 #include "base/sanitize.h"
 #include "interfaces/mutant.h"
 #include "runtime/finalizer.h"
+#include "runtime/misuse.h"
 #include "runtime/panic.h"
 #include "runtime/root.h"
 #include "runtime/runtime.h"
@@ -82,6 +83,7 @@ std::int64_t Runtime::stop_the_world(const char*) {
 }
 
 void Runtime::take_the_world() {
+  if (current_p() == nullptr) die_of_misuse();  // inside blocking()
   // The world lock. On a goroutine a second stopper parks; on an M's stack (the goroutine's context is saved) it takes
   // part in the first stop.
   for (;;) {
