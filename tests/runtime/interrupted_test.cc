@@ -13,7 +13,7 @@ namespace {
 
 // What an interrupted goroutine holds in one register, and nowhere else.
 [[gnu::noinline]] std::uintptr_t hidden_node() {
-  return ~reinterpret_cast<std::uintptr_t>(make<Node>(nullptr, 0xfeedu));
+  return ~reinterpret_cast<std::uintptr_t>(make<Link>(nullptr, 0xfeedu));
 }
 // Overwrites what calls have left below this frame: the collector would take it for a reference.
 [[gnu::noinline]] void scrub_stack() {
@@ -53,7 +53,7 @@ void hold(Register where, std::uintptr_t hidden, std::atomic<bool>& held, std::a
         : [hidden] "r"(hidden), [stop] "r"(&stop)
         : "memory", "cc", "rax", "xmm7");
   }
-  value = reinterpret_cast<const Node*>(~out)->value;
+  value = reinterpret_cast<const Link*>(~out)->value;
 }
 
 using RegisterCase = std::tuple<std::string, Register, bool>;
@@ -89,7 +89,7 @@ std::uint64_t value_after_collections(const RegisterCase& param) {
     while (!held) gosched();
     for (int round = 0; round < 3; ++round) {
       gc();
-      for (int i = 0; i < 2000; ++i) keep_alive(make<Node>(nullptr, 0xdeadu));  // takes the cell, if it was freed
+      for (int i = 0; i < 2000; ++i) keep_alive(make<Link>(nullptr, 0xdeadu));  // takes the cell, if it was freed
     }
     stop = true;
     holder.wait();
@@ -138,13 +138,13 @@ TEST_P(Interrupted, RefStoresKeepTheSnapshot) {
     movers.add(kMovers);
     for (int m = 0; m < kMovers; ++m)
       go([&, m] {
-        Node* head = nullptr;
-        for (std::uint64_t i = 0; i < kNodes; ++i) head = make<Node>(head, i);
+        Link* head = nullptr;
+        for (std::uint64_t i = 0; i < kNodes; ++i) head = make<Link>(head, i);
         // Turns the list round and round: each node is held by one slot or one local, and moves between the two.
         while (!stop.load(std::memory_order_relaxed)) {
-          Node* turned = nullptr;
+          Link* turned = nullptr;
           while (head != nullptr) {
-            Node* next = head->next;
+            Link* next = head->next;
             head->next = turned;
             turned = head;
             head = next;
@@ -161,7 +161,7 @@ TEST_P(Interrupted, RefStoresKeepTheSnapshot) {
     for (int round = 0; round < 50 || !all_have_turned(); ++round) {
       gc();
       gosched();
-      for (int i = 0; i < 500; ++i) keep_alive(make<Node>(nullptr, 1000000u));
+      for (int i = 0; i < 500; ++i) keep_alive(make<Link>(nullptr, 1000000u));
     }
     stop = true;
     movers.wait();
@@ -180,11 +180,11 @@ TEST_P(Interrupted, AllocationTakesEachCellOnce) {
       go([&, m] {
         const std::int64_t until = now_ns() + 150 * kMillisecond;
         while (now_ns() < until) {
-          Node* list = nullptr;
+          Link* list = nullptr;
           std::array<std::uint64_t*, 64> words{};
           std::array<std::uint8_t*, 64> bytes{};
           for (std::uint64_t i = 0; i < 64; ++i) {
-            list = make<Node>(list, i * 8 + static_cast<std::uint64_t>(m));
+            list = make<Link>(list, i * 8 + static_cast<std::uint64_t>(m));
             words[i] = make<std::uint64_t>(i + static_cast<std::uint64_t>(m) * 1000);
             bytes[i] = make<std::uint8_t>(static_cast<std::uint8_t>(m));
           }

@@ -14,11 +14,11 @@
 
 namespace gearbox::testing {
 
-struct Node {
-  Ref<Node> next;
+struct Link {
+  Ref<Link> next;
   std::uint64_t value = 0;
-  Node(Node* n, std::uint64_t v) : next(n), value(v) {}
-  GEARBOX_REFS(Node, next)
+  Link(Link* n, std::uint64_t v) : next(n), value(v) {}
+  GEARBOX_REFS(Link, next)
 };
 
 }  // namespace gearbox::testing

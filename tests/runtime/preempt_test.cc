@@ -79,12 +79,12 @@ TEST_P(Preemption, ALoopOnEveryPHoldsUpNobody) {
       while (far.read({&byte, 1}).bytes == 1) far.write({&byte, 1});
       echo.done();
     });
-    Node* list = nullptr;
+    Link* list = nullptr;
     for (int round = 0; round < 3; ++round) {
       gearbox::sleep(kMillisecond);  // timers
       gc();                          // stops
       gosched();                     // slices
-      list = make<Node>(list, static_cast<std::uint64_t>(round));
+      list = make<Link>(list, static_cast<std::uint64_t>(round));
       char byte = 'x';  // events
       EXPECT_EQ(pipe->first.write({&byte, 1}).bytes, 1u);
       EXPECT_EQ(pipe->first.read({&byte, 1}).bytes, 1u);
