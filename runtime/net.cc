@@ -57,6 +57,7 @@ namespace detail {
 
 struct Socket {
   static Result<Handle> make(int fd) {
+    safepoint();
     const Inside inside;
     Runtime& runtime = current_runtime();
     auto conn = runtime.poller().open(fd);
@@ -120,6 +121,10 @@ struct Socket {
     for (int i = 0; i < 2; ++i) move_deadline(i, 0);
     if (lock_word_.drop()) runtime_.poller().close(conn_, runtime_.lane());
     return Failure();
+  }
+  Failure close_handle() {  // a call of the program's, not the end of a handle
+    safepoint_if_on_p();
+    return close();
   }
 
   Failure set_deadline(bool in, bool out, std::int64_t when_ns) {
@@ -287,10 +292,7 @@ Transfer Conn::read_full(std::span<char> into) const {
 Transfer Conn::write(std::string_view from) const {
   return socket_ ? socket_->write_all(from) : Transfer{0, kNoHandle};
 }
-Failure Conn::close() const {
-  safepoint_if_on_p();
-  return socket_ ? socket_->close() : kNoHandle;
-}
+Failure Conn::close() const { return socket_ ? socket_->close_handle() : kNoHandle; }
 Failure Conn::close_write() const { return socket_ ? socket_->with_descriptor(os::shut_down_writing) : kNoHandle; }
 Failure Conn::set_linger_zero() const { return socket_ ? socket_->with_descriptor(os::set_linger_zero) : kNoHandle; }
 Failure Conn::set_deadline(std::int64_t when_ns) const {
@@ -332,10 +334,7 @@ Result<Conn> Listener::accept() const {
     return Socket::as_conn(std::move(*socket));
   }
 }
-Failure Listener::close() const {
-  safepoint_if_on_p();
-  return socket_ ? socket_->close() : kNoHandle;
-}
+Failure Listener::close() const { return socket_ ? socket_->close_handle() : kNoHandle; }
 Failure Listener::set_deadline(std::int64_t when_ns) const {
   return socket_ ? socket_->set_deadline(true, false, when_ns) : kNoHandle;
 }
@@ -418,7 +417,6 @@ Result<Conn> dial_until(std::string_view address, std::int64_t deadline_ns) {
 
 Result<Conn> adopt(int fd) {
   const Inside inside;
-  safepoint();
   auto socket = Socket::make(fd);
   if (!socket) return socket.error();
   return Socket::as_conn(std::move(*socket));
@@ -426,7 +424,6 @@ Result<Conn> adopt(int fd) {
 
 Result<std::pair<Conn, Conn>> pipe() {
   const Inside inside;
-  safepoint();
   int fds[2];
   if (const int made = os::socket_pair(fds); made < 0) return os_error("socketpair", -made);
   auto first = adopt(fds[0]);
