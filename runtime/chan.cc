@@ -1,5 +1,7 @@
 #include "runtime/chan.h"
 
+#include "runtime/fatal.h"
+
 #include <new>
 
 namespace gearbox::detail {

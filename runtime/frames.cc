@@ -4,13 +4,15 @@
 #include <ucontext.h>
 #include <unwind.h>
 
+#include "base/sanitize.h"
 #include "runtime/guard.h"
 #include "runtime/runtime.h"
 
 namespace gearbox {
 
-[[gnu::no_sanitize("address", "thread")]] void walk_frames(void* frame, std::uintptr_t low, std::uintptr_t high,
-                                                           void (*visit)(void*, std::uintptr_t), void* context) {
+GEARBOX_NO_SANITIZE("address", "thread")
+void walk_frames(void* frame, std::uintptr_t low, std::uintptr_t high, void (*visit)(void*, std::uintptr_t),
+                 void* context) {
   constexpr int kMostFrames = 64;
   auto at = reinterpret_cast<std::uintptr_t>(frame);
   for (int i = 0; i < kMostFrames && at >= low && at + 16 <= high && at % 8 == 0; ++i) {
@@ -91,7 +93,8 @@ bool known_stack(std::uintptr_t address, std::uintptr_t& low, std::uintptr_t& hi
 
 }  // namespace
 
-[[gnu::no_sanitize("address", "thread")]] void capture_interrupted(const void* ucontext, Interrupted& out) noexcept {
+GEARBOX_NO_SANITIZE("address", "thread")
+void capture_interrupted(const void* ucontext, Interrupted& out) noexcept {
   const auto& registers = static_cast<const ucontext_t*>(ucontext)->uc_mcontext.gregs;
   const auto pc = static_cast<std::uintptr_t>(registers[REG_RIP]);
 #if !GEARBOX_ASAN && !GEARBOX_TSAN  // a stack in the middle of a switch may mislead the unwinder: guarded() must work
