@@ -1,6 +1,7 @@
 // preempt_hog: loops that call nothing of the runtime, beside goroutines that want a little time often. How late a sleep
 // of a millisecond ends, and how long a collection takes to stop loops that pass no safepoint. Every loop ends by itself,
 // so that the workload ends without preemption, too.
+#include "base/os/clock.h"
 #include "interfaces/workload.h"
 #include "runtime/api.h"
 
@@ -24,10 +25,10 @@ struct Params {
 };
 
 // A generator of numbers whose period no compiler sees through; about 100 us between two looks at the clock, which is a
-// call into the kernel's shared page and no safepoint.
+// call into the kernel's shared page and no safepoint (now_ns() is one).
 [[gnu::noinline]] std::uint64_t compute_until(std::int64_t until_ns) {
   std::uint64_t state = 1;
-  while (now_ns() < until_ns)
+  while (os::monotonic_ns() < until_ns)
     for (int i = 0; i < 50'000; ++i) state = state * 6364136223846793005u + 1442695040888963407u;
   return state;
 }

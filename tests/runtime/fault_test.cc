@@ -189,8 +189,13 @@ TEST(FaultDeathTest, FaultsOfTheRuntimeAndOfLibrariesAreFatal) {
                  HasSubstr("[signal SIG"), ContainsRegex("goroutine [0-9]+ \\[running\\]:\n"),
                  Not(HasSubstr("a deferred function ran")));
   };
-  EXPECT_EXIT(in_child([] { recovers_nothing([] { current_runtime().ready(nullptr); }); }), ExitedWithCode(2),
-              words("invalid memory address or nil pointer dereference"));
+  EXPECT_EXIT(in_child([] {
+                recovers_nothing([] {
+                  const Inside inside;
+                  current_runtime().ready(nullptr);
+                });
+              }),
+              ExitedWithCode(2), words("invalid memory address or nil pointer dereference"));
   EXPECT_EXIT(in_child([] {
                 recovers_nothing([] {
                   volatile std::size_t n = 10;

@@ -5,6 +5,7 @@
 #include <stdexcept>
 #include <string>
 
+#include "base/os/clock.h"
 #include "tests/runtime/interruptible.h"
 #include "tests/runtime/program.h"
 
@@ -178,8 +179,8 @@ TEST_P(Interrupted, AllocationTakesEachCellOnce) {
     makers.add(kMakers);
     for (int m = 0; m < kMakers; ++m)
       go([&, m] {
-        const std::int64_t until = now_ns() + 150 * kMillisecond;
-        while (now_ns() < until) {
+        const std::int64_t until = os::monotonic_ns() + 150 * kMillisecond;
+        while (os::monotonic_ns() < until) {
           Link* list = nullptr;
           std::array<std::uint64_t*, 64> words{};
           std::array<std::uint8_t*, 64> bytes{};
@@ -211,9 +212,9 @@ TEST_P(Interrupted, ExceptionsStringsAndChannelsGoOn) {
     all.add(kWorkers);
     for (int w = 0; w < kWorkers; ++w)
       go([&, w] {
-        const std::int64_t until = now_ns() + 150 * kMillisecond;
+        const std::int64_t until = os::monotonic_ns() + 150 * kMillisecond;
         std::uint64_t caught = 0, thrown = 0;
-        while (now_ns() < until) {
+        while (os::monotonic_ns() < until) {
           std::string text;
           for (int i = 0; i < 50; ++i) text += std::to_string(i * w);
           std::string again;

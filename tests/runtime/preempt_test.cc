@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "base/os/clock.h"
 #include "base/os/thread.h"
 #include "tests/runtime/interruptible.h"
 #include "tests/runtime/program.h"
@@ -126,8 +127,8 @@ TEST(PreemptionOptions, OffEndsNoSliceAndStopsStill) {
   const RunStats stats = run(s, [] {
     bool other_ran = false;
     go([&] { other_ran = true; });
-    const std::int64_t until = now_ns() + 20 * kMillisecond;
-    while (now_ns() < until) GEARBOX_SAFEPOINT();
+    const std::int64_t until = os::monotonic_ns() + 20 * kMillisecond;
+    while (os::monotonic_ns() < until) GEARBOX_SAFEPOINT();
     EXPECT_FALSE(other_ran);
     gc();
     gosched();
@@ -184,8 +185,8 @@ TEST(PreemptionOptions, AtTheLimitTheRefusalIsCounted) {
     hogs.add(4);
     for (int i = 0; i < 4; ++i)
       go([&] {
-        const std::int64_t until = now_ns() + 30 * kMillisecond;
-        while (now_ns() < until)
+        const std::int64_t until = os::monotonic_ns() + 30 * kMillisecond;
+        while (os::monotonic_ns() < until)
           for (int k = 0; k < 1000; ++k) asm volatile("");
         hogs.done();
       });
@@ -208,8 +209,8 @@ TEST(FrozenGoroutines, StayOnTheirThread) {
     for (int i = 0; i < 8; ++i)
       go([&] {
         const int thread = os::thread_id();
-        const std::int64_t until = now_ns() + 50 * kMillisecond;
-        while (now_ns() < until) moved += os::thread_id() != thread ? 1 : 0;
+        const std::int64_t until = os::monotonic_ns() + 50 * kMillisecond;
+        while (os::monotonic_ns() < until) moved += os::thread_id() != thread ? 1 : 0;
         all.done();
       });
     all.wait();
