@@ -68,8 +68,8 @@ int analyse_finished_run(const std::string& run, bool json) {
     if (json && std::string(verb) == "table") continue;
     flush_output();
     if (os::interrupts() > 0) {  // it came between two steps, or while the last cell ran
-      print_err("gearbox: stopped before the analysis was done; the records are safe, go on with: gearbox {} {}\n", verb,
-                run);
+      print_err("gearbox: stopped before the analysis was done; the records are safe, go on with: gearbox {} {}\n",
+                verb, run);
       return kExitInterrupted;
     }
     const int code = run_analysis({verb, run}, json);  // standard output belongs to the JSON, which names the report

@@ -235,9 +235,10 @@ int resume_verb(const Arguments& arguments) {
       const std::string what = begun_with != *build_id
                                    ? fmt::format("with build {}, and this is build {}", begun_with, *build_id)
                                    : fmt::format("on the computer '{}', and this is '{}'", host, run->host());
-      print_err("gearbox resume: {} was begun {}. Begin anew with `gearbox sweep`, check the old state out, or go on "
-                 "with --force\n",
-                 *path, what);
+      print_err(
+          "gearbox resume: {} was begun {}. Begin anew with `gearbox sweep`, check the old state out, or go on "
+          "with --force\n",
+          *path, what);
       return kExitFailed;
     }
     for (const Cell& cell : run->plan()) {
