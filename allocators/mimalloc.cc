@@ -3,11 +3,13 @@
 //
 // Idea.       The control experiment for size_class: what do thread-local free lists, a page-wise layout and a purge
 //             policy made by others do for a collected heap, and what does a collector cost that must free each dead
-//             object by itself? The library (Debian's 2.0.9) is opened, never linked: linked, it would take malloc over
-//             in every combination.
-// Structure.  The range is an exclusive arena of the library. Each M has heaps of its own in it (the library lets only
-//             the thread that made a heap allocate from it). refill() returns one object, published by a start bit;
-//             windows stay empty. Sweep goes over start & ~mark, chunk by chunk.
+//             object by itself? The library (whichever of 2.0 to 3.x the machine has, mimalloc/library.h) is opened, never
+//             linked: linked, it would take malloc over in every combination.
+// Structure.  The range is an exclusive arena of the library, or several side by side where an arena has a limit. Each
+//             M has heaps of its own in each (2.x lets only the thread that made a heap allocate from it). Blocks that
+//             no arena of the version can hold are runs of pages behind the arenas (mimalloc/own_runs.h). refill()
+//             returns one object, published by a start bit; windows stay empty. Sweep goes over start & ~mark, chunk by
+//             chunk.
 // Invariants. F1  A start bit is set after header and zeroes, and after the mark bit while a cycle runs; it is cleared
 //                 before the block is freed.
 //             F2  Until the sweep has ended objects are born marked; a sweeper that sees a start bit sees the mark that
@@ -19,23 +21,21 @@
 // Threads.    refill, allocate_large: an M with a P. sweep: the same, several at once, chunks from a shared counter. A
 //             block may be freed by another thread than made it: the library's delayed list takes it.
 // Giving back. A block that another thread has freed stays on its page until that page's owner looks at it, and an M that
-//             sleeps never does: its pages, all free, would keep their segments for ever. So whoever gives memory back
-//             collects every M's heaps. The library forbids that to none but two at a time; an M says that it is inside
-//             with plain stores, and a collection for it pays for the fence (F5, as in schedulers/gmp/run_next.h). The
-//             arena is declared uncommitted: of memory that is there already the library gives nothing back, ever.
-// Process.    The library's state belongs to the process: an arena can never be removed, and there are at most 64. So
-//             ranges are kept in a pool and used again by later instances (reserve()); this is the one place in the
+//             sleeps never does: its pages, all free, would stay resident for ever. So whoever gives memory back collects
+//             every M's heaps in every arena. The library forbids that to none but two at a time; an M says that it is
+//             inside with plain stores, and a collection for it pays for the fence (F5, as in schedulers/gmp/run_next.h).
+//             Late 3.x has parts of a heap by thread, and collects the caller's only: library.h names the M's part. Arenas
+//             are declared uncommitted: of memory that is there already the library gives nothing back, ever.
+// Process.    The library's state belongs to the process: an arena can never be removed, and there are at most 64 (160 in
+//             3.x). So ranges are kept and used again by later instances (mimalloc/ranges.h); this is the one place in the
 //             gears where state outlives the object. A destroyed instance frees all its blocks, so that segments its
 //             threads have abandoned are reclaimed empty.
 // Rejected.   mi_heap_visit_blocks for the sweep: it mutates the heap and reports blocks that another thread has freed
 //             already.
 // Cost.       An atomic or an object for its start bit (two while marking), and 6 to 11 ns a dead object in the sweep.
-// Weak spot.  Segments of 32 MiB, each one M's: the range is reserved far larger than the limit asked for, and the
+// Weak spot.  In 2.x segments of 32 MiB, each one M's: the range is reserved far larger than the limit asked for, and the
 //             limit is counted in bytes. Memory goes back to the kernel by whole segments only: one object that lives
-//             keeps 32 MiB resident. And a step of giving back is all of an M's heaps, in one call of the library.
-#include <dlfcn.h>
-#include <mimalloc.h>
-
+//             keeps 32 MiB resident. And a step of giving back is all of an M's heaps, in one turn.
 #include <algorithm>
 #include <bit>
 #include <cstring>
@@ -43,6 +43,7 @@
 #include <mutex>
 #include <vector>
 
+#include "allocators/mimalloc/ranges.h"
 #include "allocators/mimalloc/thread_heaps.h"
 #include "base/check.h"
 #include "base/lock.h"
@@ -67,74 +68,14 @@ struct Options {
   }
 };
 
-constexpr std::size_t kSegmentBytes = 32 << 20;
-constexpr std::size_t kLeastRange = std::size_t{4} << 30;
 constexpr std::size_t kChunkBytes = 1 << 20;  // the unit of sweeping and clearing
 constexpr std::size_t kChunkWords = kChunkBytes / kGranule / 64;
 constexpr std::size_t kCrossingBytes = 65536;
 constexpr std::size_t kFlushBytes = 16 << 10;
 constexpr unsigned char kPoison = 0xDB;
 
-// The library's entry points that are used. One for the process.
-struct Library {
-  decltype(&::mi_manage_os_memory_ex) manage_os_memory_ex;
-  decltype(&::mi_heap_new_in_arena) heap_new_in_arena;
-  decltype(&::mi_heap_zalloc) heap_zalloc;
-  decltype(&::mi_heap_malloc) heap_malloc;
-  decltype(&::mi_free) free;
-  decltype(&::mi_heap_collect) heap_collect;
-  decltype(&::mi_good_size) good_size;
-  decltype(&::mi_option_set) option_set;
-};
-struct Range {
-  std::uintptr_t base;
-  std::size_t bytes;
-  mi_arena_id_t arena;
-  bool taken;
-};
-struct Pool {
-  std::mutex lock;
-  Library library{};
-  bool open = false;
-  std::vector<Range> ranges;
-};
-Pool& pool() {
-  static Pool* const the = new Pool;  // see "Process"; never destroyed, threads may end after main
-  return *the;
-}
-
-Status open_library(Pool& pool) {  // lock held
-  if (pool.open) return Ok{};
-  void* handle = ::dlopen("libmimalloc.so.2", RTLD_NOW | RTLD_LOCAL);
-  if (handle == nullptr)
-    return Error{
-        fmt::format("allocator=mimalloc needs libmimalloc.so.2 (Debian package libmimalloc2.0): {}", ::dlerror()), 0};
-  const char* missing = nullptr;
-  auto find = [&](auto& function, const char* name) {
-    void* symbol = ::dlsym(handle, name);
-    if (symbol == nullptr) missing = name;
-    function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(symbol);
-  };
-  Library& l = pool.library;
-  find(l.manage_os_memory_ex, "mi_manage_os_memory_ex");
-  find(l.heap_new_in_arena, "mi_heap_new_in_arena");
-  find(l.heap_zalloc, "mi_heap_zalloc");
-  find(l.heap_malloc, "mi_heap_malloc");
-  find(l.free, "mi_free");
-  find(l.heap_collect, "mi_heap_collect");
-  find(l.good_size, "mi_good_size");
-  find(l.option_set, "mi_option_set");
-  if (missing != nullptr)
-    return Error{
-        fmt::format("allocator=mimalloc: libmimalloc.so.2 has no {}; version 2.0.9 or later of 2.x is needed", missing),
-        0};
-  l.option_set(mi_option_allow_decommit, 0);  // F4: nothing is given back behind the collector's back
-  l.option_set(mi_option_page_reset, 0);
-  l.option_set(mi_option_show_errors, 0);  // a full arena is an answer, not a message
-  l.option_set(mi_option_max_warnings, 0);
-  pool.open = true;
-  return Ok{};
-}
+MimallocRanges& ranges() { return MimallocRanges::of_process(); }
+const MimallocLibrary& library() { return ranges().library(); }
 
 struct Cache {  // one P's
   std::uint64_t unflushed_bytes = 0;
@@ -196,11 +137,12 @@ class Mimalloc final : public Allocator {
            chunks_;
   }
   [[gnu::noinline]] ThreadHeaps* make_thread_heaps();
-  mi_heap_t* heap_of(ThreadHeaps& heaps, bool noscan);
+  MimallocHeap* heap_in(ThreadHeaps& heaps, bool noscan);
   // What the library sets aside for a request: the account's unit, the same when it is made and when it is freed.
-  static std::size_t held_by(std::size_t need) noexcept { return pool().library.good_size(need); }
-  void* take_block(mi_heap_t* heap, std::size_t bytes);
-  void give_block(void* block);
+  static std::size_t held_by(std::size_t need) noexcept { return library().good_size(need); }
+  void* take_block(bool noscan, std::size_t bytes);
+  void* take_from(mi_heap_t* heap, std::size_t bytes);
+  void give_block(void* block, std::size_t bytes);
   void empty(P& p) {
     p.cache.tiny = 0;
     p.cache.tiny_left = 0;
@@ -222,7 +164,8 @@ class Mimalloc final : public Allocator {
   Heap* heap_ = nullptr;
   std::uintptr_t base_ = 0;  // of the range, while this instance holds it
   std::size_t bytes_ = 0, limit_bytes_ = 0, chunks_ = 0;
-  mi_arena_id_t arena_ = 0;
+  MimallocRange* range_ = nullptr;
+  std::size_t most_block_bytes_ = 0;  // of the library's; a larger block is one of range_->own
   std::vector<std::pair<void*, std::size_t>> tables_;
   std::atomic<std::uint64_t>* starts_ = nullptr;
   std::atomic<std::uint64_t>* marks_[2] = {};
@@ -241,33 +184,13 @@ class Mimalloc final : public Allocator {
 };
 
 Result<bool> Mimalloc::reserve(Heap& heap) {
-  Pool& the = pool();
-  std::lock_guard hold(the.lock);
-  if (Status ok = open_library(the); !ok) return ok.error();
   limit_bytes_ = heap.bytes;
-  const std::size_t bytes = (std::max(heap.bytes, kLeastRange) + kSegmentBytes - 1) / kSegmentBytes * kSegmentBytes;
-  Range* range = nullptr;
-  for (Range& r : the.ranges)
-    if (!r.taken && r.bytes == bytes) range = &r;
-  if (range == nullptr) {
-    Result<void*> memory = os::reserve(bytes, 0, kSegmentBytes);
-    if (!memory) return memory.error();
-    mi_arena_id_t arena = 0;
-    if (!the.library.manage_os_memory_ex(*memory, bytes, false, false, true, -1, true, &arena)) {
-      os::release(*memory, bytes);
-      return Error{
-          fmt::format(
-              "allocator=mimalloc: the library takes no further arena of {} MiB (it has {}; one process can have 64)",
-              bytes >> 20, the.ranges.size()),
-          0};
-    }
-    the.ranges.push_back({reinterpret_cast<std::uintptr_t>(*memory), bytes, arena, false});
-    range = &the.ranges.back();
-  }
-  range->taken = true;
-  arena_ = range->arena;
-  heap.base = base_ = range->base;
-  heap.bytes = bytes_ = bytes;
+  auto range = ranges().take(limit_bytes_);
+  if (!range) return range.error();
+  range_ = *range;
+  most_block_bytes_ = library().most_block_bytes();
+  heap.base = base_ = range_->base;
+  heap.bytes = bytes_ = range_->bytes;
   return true;
 }
 
@@ -294,17 +217,16 @@ Status Mimalloc::start(Heap& heap) {
 
 Mimalloc::~Mimalloc() {
   if (touched_ != nullptr)
-    for_each_start([](std::uintptr_t cell) { pool().library.free(reinterpret_cast<void*>(cell)); });
+    for_each_start([&](std::uintptr_t cell) {
+      give_block(reinterpret_cast<void*>(cell), sizeof(ObjectHeader) + reinterpret_cast<ObjectHeader*>(cell)->bytes);
+    });
   for (auto [memory, bytes] : tables_) os::release(memory, bytes);
-  Pool& the = pool();
-  std::lock_guard hold(the.lock);
-  for (Range& r : the.ranges)
-    if (base_ != 0 && r.base == base_) r.taken = false;
+  if (range_ != nullptr) ranges().give(*range_);
 }
 
-// Segments that are free as a whole go back, one M's a step. A round begins only when more was in use since the last
-// one than is to be kept, and much of that is free: a collection of all heaps in every cycle would cost more than the
-// memory is worth. No M needs threads_lock_ but for its first allocation.
+// Free pages go back, one M's a step. A round begins only when more was in use since the last one than is to be kept, and
+// much of that is free: a collection of all heaps in every cycle would cost more than the memory is worth. No M needs
+// threads_lock_ but for its first allocation.
 bool Mimalloc::release_free_memory(std::uint64_t keep_bytes) {
   std::shared_ptr<ThreadHeaps> heaps;
   bool more = false;
@@ -321,14 +243,13 @@ bool Mimalloc::release_free_memory(std::uint64_t keep_bytes) {
     if (!more) releasing_ = 0;
   }
   heaps->take();
-  for (mi_heap_t* heap : {heaps->scanned, heaps->noscan})
-    if (heap != nullptr) pool().library.heap_collect(heap, true);
+  heaps->for_each([](const MimallocHeap& heap) { library().collect(heap); });
   heaps->give();
   return more;
 }
 
 ThreadHeaps* Mimalloc::make_thread_heaps() {
-  auto heaps = std::make_shared<ThreadHeaps>();
+  auto heaps = std::make_shared<ThreadHeaps>(range_->arenas.size());
   mimalloc_parts::heaps_of_this_thread.all.push_back(heaps);
   current_m()->allocator_data = heaps.get();
   std::lock_guard hold(threads_lock_);
@@ -336,48 +257,71 @@ ThreadHeaps* Mimalloc::make_thread_heaps() {
   return heaps.get();
 }
 
-mi_heap_t* Mimalloc::heap_of(ThreadHeaps& heaps, bool noscan) {
-  mi_heap_t*& heap = noscan && options_.segregate ? heaps.noscan : heaps.scanned;
-  if (heap == nullptr) heap = pool().library.heap_new_in_arena(arena_);
-  return heap;
-}
-
 #if defined(__SANITIZE_THREAD__)
 // The sanitizer looks into the library only where that calls memset and its like, and sees none of its atomics: headers of
 // segments that one thread has abandoned and another has claimed look like races. So those calls, and only those, are
 // not looked at. Ours are: what we read and write in blocks, and the zeroing.
-extern "C" const char* __tsan_default_suppressions() { return "called_from_lib:libmimalloc.so.2\n"; }
+extern "C" const char* __tsan_default_suppressions() { return "called_from_lib:libmimalloc.so\n"; }
 
 // Nor does it see how the library passes a block from one thread to another, and reports the zeroing of a block as a
 // race with its former life. So every free happens before every later allocation here, for the sanitizer
 // only; the zeroing comes after that.
 extern "C" void __tsan_acquire(void*);
 extern "C" void __tsan_release(void*);
-void* Mimalloc::take_block(mi_heap_t* heap, std::size_t bytes) {
-  void* block = pool().library.heap_malloc(heap, bytes);
+void* Mimalloc::take_from(mi_heap_t* heap, std::size_t bytes) {
+  void* block = library().heap_malloc(heap, bytes);
   __tsan_acquire(this);
   return block == nullptr ? nullptr : std::memset(block, 0, bytes);
 }
-void Mimalloc::give_block(void* block) {
-  __tsan_release(this);
-  pool().library.free(block);
-}
 #else
-void* Mimalloc::take_block(mi_heap_t* heap, std::size_t bytes) { return pool().library.heap_zalloc(heap, bytes); }
-void Mimalloc::give_block(void* block) { pool().library.free(block); }
+void* Mimalloc::take_from(mi_heap_t* heap, std::size_t bytes) { return library().heap_zalloc(heap, bytes); }
 #endif
+
+MimallocHeap* Mimalloc::heap_in(ThreadHeaps& heaps, bool noscan) {
+  ThreadHeaps::InArena& in = heaps.in[heaps.arena];
+  MimallocHeap& heap = noscan && options_.segregate ? in.noscan : in.scanned;
+  if (heap.whole == nullptr) [[unlikely]]
+    heap = library().new_heap_of_thread(range_->arenas[heaps.arena]);
+  return heap.whole != nullptr ? &heap : nullptr;
+}
+
+// nullptr: every arena is full.
+void* Mimalloc::take_block(bool noscan, std::size_t bytes) {
+  if (bytes > most_block_bytes_) [[unlikely]]
+    return range_->own.take(bytes);
+  auto* heaps = static_cast<ThreadHeaps*>(current_m()->allocator_data);
+  if (heaps == nullptr) [[unlikely]]
+    heaps = make_thread_heaps();
+  void* block = nullptr;
+  heaps->enter();  // F5
+  for (std::size_t tried = 0; tried < heaps->in.size(); ++tried) {
+    if (MimallocHeap* heap = heap_in(*heaps, noscan); heap != nullptr) [[likely]]
+      block = take_from(heap->whole, bytes);
+    if (block != nullptr) [[likely]]
+      break;
+    heaps->arena = (heaps->arena + 1) % heaps->in.size();
+  }
+  heaps->leave();
+  return block;
+}
+
+void Mimalloc::give_block(void* block, std::size_t bytes) {
+  const auto at = reinterpret_cast<std::uintptr_t>(block);
+  if (range_->own.contains(at)) [[unlikely]] {
+    range_->own.give(at, bytes);
+    return;
+  }
+#if defined(__SANITIZE_THREAD__)
+  __tsan_release(this);
+#endif
+  library().free(block);
+}
 
 void* Mimalloc::allocate(P& p, const TypeDesc* type, std::size_t bytes) {
   const std::size_t need = sizeof(ObjectHeader) + bytes;
   const std::size_t held = held_by(need);
   if (heap_->in_use_bytes.load(std::memory_order_relaxed) + held > limit_bytes_) return nullptr;
-  auto* heaps = static_cast<ThreadHeaps*>(current_m()->allocator_data);
-  if (heaps == nullptr) [[unlikely]]
-    heaps = make_thread_heaps();
-  heaps->enter();
-  mi_heap_t* heap = heap_of(*heaps, type == nullptr || type->ref_count == 0);
-  void* block = heap != nullptr ? take_block(heap, need) : nullptr;
-  heaps->leave();
+  void* block = take_block(type == nullptr || type->ref_count == 0, need);
   if (block == nullptr) return nullptr;
   const auto cell = reinterpret_cast<std::uintptr_t>(block);
   GEARBOX_INVARIANT(F1, heap_->contains(cell) && cell % kGranule == 0, "the library gave {}", block);
@@ -451,7 +395,7 @@ void Mimalloc::sweep_chunk(std::size_t chunk) {
       const std::size_t need = sizeof(ObjectHeader) + reinterpret_cast<ObjectHeader*>(cell)->bytes;
       if (need > kMaxSmallBytes) set_crossings(cell, need, 0);
       if (kGearboxChecked) std::memset(reinterpret_cast<void*>(cell), kPoison, need);
-      give_block(reinterpret_cast<void*>(cell));
+      give_block(reinterpret_cast<void*>(cell), need);
       ++objects;
       bytes += held_by(need);
     }
@@ -487,9 +431,10 @@ void Mimalloc::for_each_start(F&& f) {
 AllocatorEntry mimalloc() {
   return make_entry<Mimalloc, Options>(EntryFacts<AllocatorTraits>{
       .name = "mimalloc",
-      .summary =
-          "Debian's libmimalloc confined to the heap's range; one heap an M, start bits, a free for each dead object.",
+      .summary = "The machine's libmimalloc confined to the heap's range; one heap an M, start bits, a free for each "
+                 "dead object.",
       .traits = {.can_free = true, .native_spans = false, .concurrent_sweep = true},
+      .library = [] { return ranges().open(); },
   });
 }
 

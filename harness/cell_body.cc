@@ -49,6 +49,10 @@ Result<Json> run_spec(const std::string& spec_text) {
     out["reason"] = stats.error().message;
   }
   out["effective"] = effective_json(*cell);
+  out["libraries"] = Json::object();
+  for (std::size_t i = 0; i < kFamilies.size(); ++i)
+    for (const auto& [name, version] : foreign_libraries(i, {cell->combo[i]}))
+      out["libraries"][name] = version ? Json(*version) : Json(nullptr);
   return out;
 }
 

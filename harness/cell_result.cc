@@ -149,6 +149,11 @@ std::optional<std::string> why_malformed(const Json& result) {
                      reader.need(is_text(value), option, value, "a text");
                    });
   });
+  reader.members(result, "libraries", "libraries",
+                 [&](const Json& version, const std::string& field, const std::string&) {
+                   reader.need(version.is_null() || (version.is_string() && version != ""), field, version,
+                               "a version as a text, or null");
+                 });
   if (result.contains("guard")) reader.need(is_text(result["guard"]), "guard", result["guard"], "a text");
   return reader.wrong();
 }

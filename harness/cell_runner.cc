@@ -113,6 +113,7 @@ CellOutcome CellRunner::run(const Cell& cell, std::uint64_t attempt, std::uint64
   record["attempt"] = attempt;
   for (const char* key : {"status", "exit", "signal", "reason"}) record[key] = nullptr;
   const Json empty = {{"effective", Json::object()},
+                      {"libraries", Json::object()},
                       {"metrics", Json::array()},
                       {"hists", Json::array()},
                       {"counters", Json::object()},

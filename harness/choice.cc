@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "base/nearest.h"
-#include "base/os/thread.h"
+#include "base/os/cpu_limit.h"
 
 namespace gearbox::harness {
 namespace {
@@ -36,7 +36,8 @@ template <class Entry>
 std::vector<GearFacts> facts_of(const std::vector<Entry>& entries) {
   std::vector<GearFacts> out;
   for (const auto& entry : entries)
-    out.push_back({std::string(entry.name), std::string(entry.summary), facts(entry.traits), entry.make_options});
+    out.push_back(
+        {std::string(entry.name), std::string(entry.summary), facts(entry.traits), entry.make_options, entry.library});
   return out;
 }
 
@@ -113,6 +114,19 @@ Result<std::string> canonical_gear(std::size_t family, std::string_view text) {
   }
 }
 
+LibraryVersions foreign_libraries(std::size_t family, const std::vector<std::string>& texts) {
+  LibraryVersions out;
+  for (const auto& gear : gears_of(family)) {
+    const bool named =
+        std::any_of(texts.begin(), texts.end(), [&](const auto& text) { return gear_name(text) == gear.name; });
+    if (gear.library == nullptr || !named) continue;
+    auto library = gear.library();
+    out.emplace_back(library ? library->name : gear.name,
+                     library ? std::optional<std::string>(library->version) : std::nullopt);
+  }
+  return out;
+}
+
 Result<GearSet> make_gear_set(const Combo& combo) {
   auto scheduler = choose(all_schedulers(), kFamilies[0], combo[0]);
   if (!scheduler) return scheduler.error();
@@ -153,7 +167,7 @@ Result<RuntimeOptions> make_runtime_options(std::string_view text) {
 Result<std::uint64_t> parse_procs(std::string_view text) { return parse_integer(text, {1, kMaxProcs}, "--procs"); }
 
 std::uint64_t default_procs() {
-  return std::min<std::uint64_t>(static_cast<std::uint64_t>(os::online_cpus()), kMaxProcs);
+  return std::min<std::uint64_t>(static_cast<std::uint64_t>(os::cpu_limit().procs), kMaxProcs);
 }
 
 Result<WorkloadEntry> find_workload(std::string_view name) {

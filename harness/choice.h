@@ -25,6 +25,7 @@ struct GearFacts {
   std::string name, summary;
   std::vector<std::pair<std::string, std::string>> traits;  // "work_conserving" -> "yes"
   std::function<std::unique_ptr<OptionSet>()> make_options;
+  Result<ForeignLibrary> (*library)() = nullptr;  // null: there is none
 };
 // Members of a family (an index into kFamilies), sorted by name.
 std::vector<GearFacts> gears_of(std::size_t family);
@@ -40,6 +41,11 @@ inline Combo default_combo() {
 // left out, so that two texts mean the same exactly when their canonical forms are equal.
 Result<std::string> canonical_gear(std::size_t family, std::string_view text);
 
+// name -> version of the foreign libraries that a gear of these texts opens, each text once; null instead of the version when
+// this machine has none that is supported (the cell then says why). REQUIRES: the texts are valid.
+using LibraryVersions = std::vector<std::pair<std::string, std::optional<std::string>>>;
+LibraryVersions foreign_libraries(std::size_t family, const std::vector<std::string>& texts);
+
 // Entries and options for a combination of texts.
 Result<GearSet> make_gear_set(const Combo& combo);
 
@@ -49,7 +55,7 @@ std::optional<std::string> why_illegal_combo(const Combo& combo, std::uint64_t p
 
 Result<RuntimeOptions> make_runtime_options(std::string_view text);  // "" or "stack_kib=32,sysmon=off"
 Result<std::uint64_t> parse_procs(std::string_view text);
-std::uint64_t default_procs();  // one P per CPU this process may use
+std::uint64_t default_procs();  // one P per CPU this process may use (base/os/cpu_limit.h)
 
 Result<WorkloadEntry> find_workload(std::string_view name);
 // Parameters of a workload with the pairs set.

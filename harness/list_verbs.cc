@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "base/nearest.h"
+#include "base/os/cpu_limit.h"
 #include "harness/command_line.h"
 #include "harness/experiment.h"
 #include "harness/json.h"
@@ -144,12 +145,18 @@ const std::vector<std::string> kKinds = {"schedulers", "allocators",  "collector
                                          "workloads",  "experiments", "matrix"};
 
 void describe(const std::string& title, const std::string& summary,
-              const std::vector<std::pair<std::string, std::string>>& traits, OptionSet& set, bool json) {
+              const std::vector<std::pair<std::string, std::string>>& traits, OptionSet& set, bool json,
+              Result<ForeignLibrary> (*library)() = nullptr) {
+  auto opened = library != nullptr ? std::optional(library()) : std::nullopt;
   if (json) {
     Json facts = Json::object();
     for (const auto& [trait, value] : traits) facts[trait] = value;
-    print_out("{}\n",
-              to_line({{"name", title}, {"summary", summary}, {"traits", facts}, {"options", options_json(set)}}));
+    Json out = {{"name", title}, {"summary", summary}, {"traits", facts}, {"options", options_json(set)}};
+    if (opened)
+      out["library"] = *opened
+                           ? Json{{"name", (*opened)->name}, {"version", (*opened)->version}, {"file", (*opened)->file}}
+                           : Json{{"refused", opened->error().message}};
+    print_out("{}\n", to_line(out));
     return;
   }
   print_out("{}\n  {}\n", title, summary);
@@ -157,6 +164,10 @@ void describe(const std::string& title, const std::string& summary,
     print_out("traits\n");
     for (const auto& [trait, value] : traits) print_out("  {:<20} {}\n", trait, value);
   }
+  if (opened)
+    print_out("library on this machine\n  {}\n",
+              *opened ? fmt::format("{} {} ({})", (*opened)->name, (*opened)->version, (*opened)->file)
+                      : opened->error().message);
   print_out("{}\n", title.starts_with("workload") ? "parameters (--set name=value)" : "options");
   print_options(set);
 }
@@ -167,6 +178,7 @@ Status describe_what(const std::string& what, bool json) {
     OptionView view(options);
     describe("runtime", "The fixed part: goroutines, stacks, safepoints, channels, timers. Set with --runtime.", {},
              view, json);
+    if (!json) print_out("procs unless --procs says how many\n  {}\n", os::cpu_limit().why());
     return Ok{};
   }
   const std::size_t equals = what.find('=');
@@ -192,7 +204,7 @@ Status describe_what(const std::string& what, bool json) {
   if (auto canonical = canonical_gear(family, name); !canonical) return canonical.error();
   for (const auto& gear : gears_of(family))
     if (gear.name == gear_name(name))
-      describe(kind + " " + gear.name, gear.summary, gear.traits, *gear.make_options(), json);
+      describe(kind + " " + gear.name, gear.summary, gear.traits, *gear.make_options(), json, gear.library);
   return Ok{};
 }
 

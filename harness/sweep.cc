@@ -39,6 +39,10 @@ Json make_manifest(const Experiment& experiment, const Plan& plan, const std::st
     factors[std::string(kFamilies[i])] = experiment.levels[i];
     baseline[std::string(kFamilies[i])] = experiment.baseline[i];
   }
+  Json libraries = Json::object();
+  for (std::size_t i = 0; i < kFamilies.size(); ++i)
+    for (const auto& [name, version] : foreign_libraries(i, experiment.levels[i]))
+      libraries[name] = version ? Json(*version) : Json(nullptr);
   for (const auto& one : plan.illegal) {
     Json combo = Json::object();
     for (std::size_t i = 0; i < kFamilies.size(); ++i) combo[std::string(kFamilies[i])] = one.combo[i];
@@ -62,6 +66,7 @@ Json make_manifest(const Experiment& experiment, const Plan& plan, const std::st
             {"git_dirty", sources.dirty},
             {"dirty_diff", sources.diff.empty() ? Json(nullptr) : Json("dirty.diff")},
             {"build_id", build_id}}},
+          {"libraries", libraries},
           {"baseline", baseline},
           {"factors", factors},
           {"procs", experiment.procs},

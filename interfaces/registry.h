@@ -45,6 +45,13 @@ struct PollerTraits {
   bool real_io = true;      // false: operations complete without a kernel (null member)
 };
 
+// A library made elsewhere that a member opens at run time. A figure about the member is a figure about that version.
+struct ForeignLibrary {
+  std::string name;     // "mimalloc"
+  std::string version;  // "2.0.9", as the library says it
+  std::string file;     // what was opened
+};
+
 namespace detail {
 template <class Gear, class Traits>
 struct Entry {
@@ -56,6 +63,9 @@ struct Entry {
   // Makes the gear. An Error when this machine refuses it (a poller whose system call is forbidden, say): never a
   // fallback.
   std::function<Result<std::unique_ptr<Gear>>(World&, const OptionSet&)> make;
+  // Opens the member's foreign library and says which it is; null for a member without one. COLD, any thread. An Error
+  // when this machine has none that is supported; make() fails with the same sentence.
+  Result<ForeignLibrary> (*library)() = nullptr;
 };
 }  // namespace detail
 using SchedulerEntry = detail::Entry<Scheduler, SchedulerTraits>;
@@ -67,6 +77,7 @@ template <class Traits>
 struct EntryFacts {
   std::string_view name, summary;
   Traits traits;
+  Result<ForeignLibrary> (*library)() = nullptr;
 };
 
 // Builds the entry of a member. Impl is constructible from (World&, const Options&). If Impl has a static
@@ -83,6 +94,7 @@ auto make_entry(EntryFacts<Traits> facts) {
   entry.name = facts.name;
   entry.summary = facts.summary;
   entry.traits = facts.traits;
+  entry.library = facts.library;
   entry.make_options = [] { return std::unique_ptr<OptionSet>(std::make_unique<TypedOptions<Options>>()); };
   entry.make = [](World& world, const OptionSet& set) -> Result<std::unique_ptr<Gear>> {
     const auto& options = static_cast<const TypedOptions<Options>&>(set).options;

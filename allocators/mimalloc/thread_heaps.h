@@ -1,7 +1,7 @@
 // ThreadHeaps: the library's heaps of one M, and who may be inside the library for them.
 //
-// The library lets the thread that made a heap allocate from it, and counts on it that nobody else is inside for that
-// thread meanwhile. Its owner is there all the time, whoever collects the heaps for a sleeping owner hardly ever. So the
+// A heap is allocated from by the thread that made it (2.x and early 3.x allow no other; late 3.x would make a part of the
+// heap for each), and the library counts on it that nobody else is inside for that thread meanwhile. Its owner is there all the time, whoever collects the heaps for a sleeping owner hardly ever. So the
 // owner says that it is inside with a plain store, and the collection pays for the fence of both:
 //
 //     the owner                              whoever collects for it
@@ -14,12 +14,12 @@
 // F5 in allocators/mimalloc.cc.
 #pragma once
 
-#include <mimalloc.h>
-
 #include <atomic>
+#include <cstddef>
 #include <memory>
 #include <vector>
 
+#include "allocators/mimalloc/library.h"
 #include "base/lock.h"
 #include "base/os/fence.h"
 
@@ -28,8 +28,21 @@ namespace gearbox::allocators::mimalloc_parts {
 // Shared with the M's thread, whose end is the end of the library's heaps, too.
 class ThreadHeaps {
  public:
-  mi_heap_t* scanned = nullptr;
-  mi_heap_t* noscan = nullptr;
+  struct InArena {
+    MimallocHeap scanned, noscan;
+  };
+  std::vector<InArena> in;  // by arena of the range; its heaps are made by the M's own thread, inside
+  std::size_t arena = 0;    // the one that had room last
+
+  explicit ThreadHeaps(std::size_t arenas) : in(arenas) {}
+
+  // Each heap that there is. Between take() and give().
+  template <class F>
+  void for_each(F&& f) const {
+    for (const InArena& heaps : in)
+      for (const MimallocHeap* heap : {&heaps.scanned, &heaps.noscan})
+        if (heap->whole != nullptr) f(*heap);
+  }
 
   // The M's own thread, around its calls of the library. HOT: two plain stores and a look.
   void enter() noexcept {
@@ -70,7 +83,7 @@ struct HeapsOfThread {
   ~HeapsOfThread() {
     for (const auto& heaps : all) {
       heaps->take();
-      heaps->scanned = heaps->noscan = nullptr;
+      for (ThreadHeaps::InArena& in : heaps->in) in = {};
       heaps->give();
     }
   }

@@ -1,6 +1,7 @@
 #include "base/os/memory.h"
 
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -75,6 +76,9 @@ GuardKind best_guard() noexcept {
 }
 
 void discard(void* base, std::size_t bytes) noexcept { ::madvise(base, bytes, MADV_DONTNEED); }
+
+bool huge_pages_off() noexcept { return ::prctl(PR_GET_THP_DISABLE, 0L, 0L, 0L, 0L) == 1; }
+void set_huge_pages_off(bool off) noexcept { ::prctl(PR_SET_THP_DISABLE, off ? 1L : 0L, 0L, 0L, 0L); }
 
 std::uint64_t resident_bytes() noexcept {
   auto text = read_file("/proc/self/statm");

@@ -26,6 +26,9 @@ GuardKind best_guard() noexcept;
 
 // Gives the pages back to the kernel; they read as zero when touched again (MADV_DONTNEED).
 void discard(void* base, std::size_t bytes) noexcept;
+// Whether transparent huge pages are switched off for this process, whatever the system's setting; and the switch.
+bool huge_pages_off() noexcept;
+void set_huge_pages_off(bool off) noexcept;
 std::uint64_t resident_bytes() noexcept;  // of this process, now
 // Of this program, ever. Not getrusage: the kernel carries its ru_maxrss over from the process that started this one.
 std::uint64_t peak_resident_bytes() noexcept;

@@ -148,6 +148,7 @@ def differences(study_a: Study, study_b: Study, options_a: Options, options_b: O
     found = []
     for section, keys in (("machine", ("host", "cpu", "cores", "memory_bytes", "kernel", "os", "virtualization", "governor", "thp", "aslr", "verdict")),
                           ("build", ("compiler", "flags", "preset", "git_commit", "git_dirty", "build_id")), ("limits", ("timeout_s", "mem_limit_mb")),
+                          ("libraries", sorted({*(a.manifest.get("libraries") or {}), *(b.manifest.get("libraries") or {})})),
                           (None, ("experiment", "design", "seed", "blocks"))):
         left = a.manifest.get(section) or {} if section else a.manifest
         right = b.manifest.get(section) or {} if section else b.manifest

@@ -77,8 +77,11 @@ def build_facts(study: Study) -> list[tuple[str, str]]:
     build = study.run.manifest.get("build") or {}
     commit = build.get("git_commit")
     dirty = " with uncommitted changes" if build.get("git_dirty") else "" if build.get("git_dirty") is False else " (whether there were uncommitted changes is not known)"
+    libraries = study.run.manifest.get("libraries") or {}
+    opened = ", ".join(f"{name} {version or 'refused'}" for name, version in sorted(libraries.items()))
     return _facts([("compiler", build.get("compiler")), ("flags", build.get("flags")), ("preset", build.get("preset")),
-                   ("commit", f"{commit}{dirty}" if commit else "not known: git could not say"), ("binary", build.get("build_id")), ("seed", study.run.manifest.get("seed"))])
+                   ("commit", f"{commit}{dirty}" if commit else "not known: git could not say"), ("binary", build.get("build_id")),
+                   ("libraries opened at run time", opened), ("seed", study.run.manifest.get("seed"))])
 
 
 def _facts(pairs) -> list[tuple[str, str]]:

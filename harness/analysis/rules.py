@@ -60,6 +60,8 @@ COMBO: Rule = (lambda value: is_texts(value) and set(value) == set(GEARS) and al
 TIME: Rule = (lambda value: seconds(value) is not None, 'a time like "2026-11-23T22:15:31Z"')
 EFFECTIVE: Rule = (lambda value: isinstance(value, dict) and set(value) == set(OWNERS) and all(is_texts(options) for options in value.values()),
                    f"an object of {', '.join(OWNERS)}, each an object of option texts")
+LIBRARIES: Rule = (lambda value: isinstance(value, dict) and all(version is None or (is_text(version) and version != "") for version in value.values()),
+                   "an object of the names of libraries, each with its version as a text, or null where none is supported")
 
 # What identifies a cell, and so is the same in a planned cell and in each of its records.
 CELL: dict[str, Rule] = {
@@ -70,12 +72,12 @@ RECORD: dict[str, Rule] = {
     "schema": COUNT, **CELL, "run": NAME, "host": TEXT, "attempt": POSITIVE, "status": TEXT, "exit": optional((is_integer, "a whole number")),
     "signal": optional(NAME), "reason": optional(NAME), "t_start": TIME, "wall_ns": COUNT, "rusage": OBJECT, "noise": OBJECT, "effective": OBJECT,
     "metrics": LIST, "hists": LIST, "counters": OBJECT, "checks": LIST}
-RECORD_MAY: dict[str, Rule] = {"guard": TEXT, "stderr": TEXT}
+RECORD_MAY: dict[str, Rule] = {"guard": TEXT, "stderr": TEXT, "libraries": LIBRARIES}
 MANIFEST: dict[str, Rule] = {
     "schema": COUNT, "experiment": NAME, "run_id": NAME, "seed": COUNT, "started": TIME, "blocks": POSITIVE, "cells_planned": POSITIVE, "machine": OBJECT,
     "build": OBJECT, "baseline": COMBO, "factors": OBJECT, "procs": LIST, "overrides": OBJECT, "limits": OBJECT, "illegal": LIST, "workloads": LIST,
     "plan": OBJECT, "experiment_sha256": _hex(64), "checksum": _hex(64)}
-MANIFEST_MAY: dict[str, Rule] = {"ended": TIME, "question": optional(TEXT), "hypothesis": optional(TEXT), "records": OBJECT, "resumed_with": LIST}
+MANIFEST_MAY: dict[str, Rule] = {"ended": TIME, "question": optional(TEXT), "hypothesis": optional(TEXT), "records": OBJECT, "resumed_with": LIST, "libraries": LIBRARIES}
 
 
 def seconds(value: Any) -> float | None:

@@ -151,6 +151,30 @@ TEST_P(AllocatorContract, SaysNullWhenTheRangeIsFullAndRecovers) {
   });
 }
 
+TEST_P(AllocatorContract, GivesObjectsOfTensOfMegabytes) {
+  auto w = world(512);
+  w->run([&] {
+    for (const std::size_t bytes : {std::size_t{15} << 20, std::size_t{33} << 20, std::size_t{100} << 20}) {
+      auto* object = static_cast<unsigned char*>(w->allocate(&kBytesDesc, bytes));
+      ASSERT_NE(object, nullptr) << bytes;
+      keep(0, object);
+      for (const std::size_t at : {std::size_t{0}, bytes / 3, bytes - 1}) {
+        ASSERT_EQ(object[at], 0) << bytes;
+        object[at] = 0xAB;
+        w->with_world_stopped([&] {
+          const Object found = find_object(w->heap(), reinterpret_cast<std::uintptr_t>(object + at));
+          ASSERT_TRUE(found) << bytes << " at " << at;
+          ASSERT_EQ(found.payload, reinterpret_cast<std::uintptr_t>(object));
+        });
+      }
+      w->collector().collect(GcReason::kExplicit);
+      ASSERT_EQ(object[bytes - 1], 0xAB) << "a live object was taken";
+      keep(0, nullptr);
+      w->collector().collect(GcReason::kExplicit);
+    }
+  });
+}
+
 TEST_P(AllocatorContract, FreesWhatIsUnmarkedAndKeepsTheRest) {
   if (!can_free()) GTEST_SKIP() << "never frees";
   auto w = world();
