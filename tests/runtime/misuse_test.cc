@@ -13,7 +13,7 @@ using ::testing::ContainsRegex;
 using ::testing::ExitedWithCode;
 using ::testing::HasSubstr;
 
-void in_child(std::function<void()> body) {
+[[maybe_unused]] void in_child(std::function<void()> body) {
   ::testing::FLAGS_gtest_death_test_style = "threadsafe";
   run(Program{}.procs(2), std::move(body));
   std::exit(0);
