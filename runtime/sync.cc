@@ -11,7 +11,7 @@ namespace {
 constexpr std::int64_t kStarvingNs = 1'000'000;
 constexpr int kSpins = 4, kPausesPerSpin = 30;
 
-void park_in(detail::ParkedList& list, SpinLock& held, const char* why) {
+void park_in(detail::ParkedList& list, SpinLock& held, const char* why) GEARBOX_RELEASE(held) {
   detail::ParkedNode node;
   node.g = current_goroutine();
   list.push_back(node);
