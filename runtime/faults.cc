@@ -88,7 +88,7 @@ bool divisor_is_zero(const unsigned char* at, const greg_t* registers, bool& is_
     if (has_wide_offset)
       std::memcpy(&offset, at, 4);
     else if (mode == 1)
-      offset = static_cast<signed char>(*at);
+      offset = static_cast<signed char>(*at);  // NOLINT(bugprone-signed-char-misuse): the sign is meant
     std::memcpy(&divisor, reinterpret_cast<const void*>(address + static_cast<std::uint64_t>(std::int64_t{offset})),
                 bits / 8);  // the processor has just read it
   }

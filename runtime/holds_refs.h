@@ -78,11 +78,9 @@ constexpr bool holds_refs() {
     return true;
   else if constexpr (std::is_array_v<T>)
     return holds_refs<std::remove_cv_t<std::remove_all_extents_t<T>>>();
-  else if constexpr (!std::is_class_v<T>)
-    return false;
   else if constexpr (SaysItsRefs<T>)
     return kHasRefs<T>;
-  else if constexpr (std::is_aggregate_v<T> && !std::is_empty_v<T>)
+  else if constexpr (std::is_class_v<T> && std::is_aggregate_v<T> && !std::is_empty_v<T>)
     return ref_among_fields<T>();
   else
     return false;

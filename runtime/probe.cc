@@ -96,7 +96,8 @@ struct Survey::Question : Request {
     capture_interrupted(ucontext, question.answer.where);
     const bool freeze = question.freeze;
     question.state.store(kAnswered, std::memory_order_release);  // partner: answer(). The asker may free it from here
-    while (freeze) ::pause();
+    if (freeze)
+      for (;;) ::pause();
   }
 };
 
