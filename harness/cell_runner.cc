@@ -112,12 +112,8 @@ CellOutcome CellRunner::run(const Cell& cell, std::uint64_t attempt, std::uint64
   record.update(plan_json(cell));
   record["attempt"] = attempt;
   for (const char* key : {"status", "exit", "signal", "reason"}) record[key] = nullptr;
-  const Json empty = {{"effective", Json::object()},
-                      {"libraries", Json::object()},
-                      {"metrics", Json::array()},
-                      {"hists", Json::array()},
-                      {"counters", Json::object()},
-                      {"checks", Json::array()}};
+  const Json empty = {{"effective", Json::object()}, {"libraries", Json::object()}, {"metrics", Json::array()},
+                      {"hists", Json::array()},      {"counters", Json::object()},  {"checks", Json::array()}};
   record.update(empty);
   record["rusage"] = record["noise"] = Json::object();  // known once a process has ended
   const std::int64_t started_wall = os::wall_ns(), started = os::monotonic_ns();
