@@ -7,7 +7,7 @@
 namespace gearbox::detail {
 
 // The unlock runs on the other side of the switch, where the analysis of locks cannot follow.
-void ChanCore::park_unlocking(const char* why) GEARBOX_NO_THREAD_SAFETY_ANALYSIS {
+void ChanCore::park_unlocking(const char* why) {
   current_runtime().park([](Runtime&, Goroutine*, void* lock)
                              GEARBOX_NO_THREAD_SAFETY_ANALYSIS { static_cast<SpinLock*>(lock)->unlock(); },
                          &lock_, why);

@@ -141,7 +141,7 @@ class ChanCore : public RootBlock {
   }
   static void* new_ring(std::uint64_t capacity, std::size_t element_bytes, std::size_t alignment);  // never null
   // Parks the current goroutine, which is linked in; the lock is released behind it.
-  void park_unlocking(const char* why) GEARBOX_RELEASE(lock_);
+  void park_unlocking(const char* why) GEARBOX_RELEASE(lock_) GEARBOX_NO_THREAD_SAFETY_ANALYSIS;
 
   // Without the lock: whether an attempt is worth taking it. False proves that, at one moment during the call, the channel
   // was open and the operation had to wait: what was seen not to be ready before it was seen open (or, sending, after: a
