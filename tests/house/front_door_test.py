@@ -80,6 +80,15 @@ def main():
             if code != 0 or "it ran" not in said or f"cache: {expected}" not in logged:
                 wrong.append(f"with ccache's folder at {home}: exit {code}, {logged!r}, expected {expected!r}: {said[-300:]}")
 
+        # Far more results than a pipe holds: whoever prints only the first of them has to read the others as well, or the sorter's death ends the script.
+        pretend("ctest", "for i in {1..4000}; do echo \"$i/4000 Test #$i: contract.ATestWithARatherLongNameSoThatThePipeIsFull/$i ... Passed $i.00 sec\"; done\n"
+                "echo '100% tests passed, 0 tests failed out of 4000'\n")
+        pretend("nproc", "echo 2\n")
+        (tree / "build" / "checked").mkdir()
+        code, said = door("test", "--rooms", "contract", "--slowest", "2", path=debian)
+        if code != 0 or not said.endswith("/4000\n  3999.00 contract.ATestWithARatherLongNameSoThatThePipeIsFull/3999\n4000 passed, 0 failed\n"):
+            wrong.append(f"test --slowest over 4000 results: exit {code}: {said[-300:]}")
+
         for words, expected in ((["test", "--rooms", "contrakt"], "there is no room 'contrakt'"), (["test", "--slowest", "few"], "whole number"),
                                 (["test", "--rom"], "there is no option '--rom'"), (["prepare", "now"], "there is 'now'"), (["test", "--rooms"], "needs a value"),
                                 (["test", "--together", "house"], "no C++ tests in a room 'house'"), (["test", "x", "--together", "contract"], "itself")):
