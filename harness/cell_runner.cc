@@ -161,12 +161,12 @@ CellOutcome CellRunner::run(const Cell& cell, std::uint64_t attempt, std::uint64
   request.extra = result->fd();
   const CpuTicks ticks_before = cpu_ticks();
   const std::uint64_t oom_before = oom_kills();
+  const int interrupts_before = os::interrupts();  // one that comes while the cell starts is for the cell
   auto child = os::spawn(request);
   if (!child) return infra(child.error());
 
   const std::uint64_t output_limit_bytes = limits.output_limit_mib << 20;
   Ending ending = Ending::kItself;
-  const int interrupts_before = os::interrupts();
   int forwarded = interrupts_before;
   std::int64_t asked = 0;  // when the cell was sent SIGQUIT
   bool killed = false;

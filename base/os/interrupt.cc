@@ -1,6 +1,9 @@
 #include "base/os/interrupt.h"
 
+#include <fcntl.h>
+
 #include <atomic>
+#include <cerrno>
 #include <csignal>
 
 #include "base/os/socket.h"
@@ -12,7 +15,9 @@ namespace {
 constexpr std::size_t kStackBytes = 128 * 1024;
 
 std::atomic<bool> taken{false};
-std::atomic<int> told{-1};  // the eventfd, until the first signal. acq_rel: whoever sees it may write to it
+// The eventfd by a number of its own, until the first signal: the caller may close its number at any moment, and the
+// next file that is opened would get it. acq_rel: whoever sees it may write to it, and closes it.
+std::atomic<int> told{-1};
 
 sigset_t interrupts() {
   sigset_t set;
@@ -39,10 +44,12 @@ void* take_all(void*) {
   for (;;) {
     int signal = 0;
     if (::sigwait(&set, &signal) != 0) continue;
-    if (const int fd = told.exchange(-1, std::memory_order_acq_rel); fd >= 0)
+    if (const int fd = told.exchange(-1, std::memory_order_acq_rel); fd >= 0) {
       signal_eventfd(fd);
-    else
+      close_descriptor(fd);
+    } else {
       end_by(signal);
+    }
   }
   return nullptr;
 }
@@ -67,7 +74,13 @@ Result<int> interrupt_eventfd() {
     return Error{"signals cannot be waited for here: nobody called take_interrupts() before the first thread started"};
   const int fd = make_eventfd(false);
   if (fd < 0) return os_error("eventfd", -fd);
-  told.store(fd, std::memory_order_release);
+  const int own = ::fcntl(fd, F_DUPFD_CLOEXEC, 0);
+  if (own < 0) {
+    const int error = errno;
+    close_descriptor(fd);
+    return os_error("fcntl(F_DUPFD_CLOEXEC)", error);
+  }
+  told.store(own, std::memory_order_release);
   return fd;
 }
 
