@@ -198,6 +198,7 @@ void Runtime::leave_for_good(Machine* m, Goroutine* g) {
   m->after = nullptr;
   m->call = nullptr;
   m->held = nullptr;
+  g->frozen = nullptr;  // the registers lie on this thread's signal stack, which goes with it
   switch_stacks(&g->context, &m->context, &g->identity, &m->identity, true);
   GEARBOX_PANIC("a goroutine was resumed after the end of the program");
 }

@@ -62,7 +62,14 @@ Status GoroutineTable::grow(std::uint32_t want, GList& out) {
 // ---- stacks
 
 Stacks::~Stacks() {
-  for (const std::uintptr_t slab : slabs_) os::release(reinterpret_cast<void*>(slab), stack_bytes_ * kSlabStacks);
+  for (const std::uintptr_t slab : slabs_) {
+#if GEARBOX_ASAN
+    // Goroutines that have not ended leave the marks of their frames, which would outlive the mapping: the next runtime's
+    // heap may lie here.
+    __asan_unpoison_memory_region(reinterpret_cast<void*>(slab), stack_bytes_ * kSlabStacks);
+#endif
+    os::release(reinterpret_cast<void*>(slab), stack_bytes_ * kSlabStacks);
+  }
 }
 
 Status Stacks::refill(StackCache& cache) {

@@ -46,5 +46,26 @@ TEST(Stacks, ThoseThatNobodyUsesGiveTheirPagesBackAndCanBeUsedAgain) {
   EXPECT_LT(made, static_cast<std::uint64_t>(kCount) * 3 / 2);  // the second round took those of the first
 }
 
+// A program may end before its goroutines do. The memory is the next one's.
+TEST(Stacks, WhatUnfinishedFramesWereMarkedWithGoesWithTheProgram) {
+#if GEARBOX_ASAN
+  std::uintptr_t stack = 0;
+  run(Program{}, [&] {
+    go([&stack] {
+      char frame[64];
+      keep_alive(frame);
+      stack = reinterpret_cast<std::uintptr_t>(frame) / os::kPageBytes * os::kPageBytes;
+      select();
+    });
+    while (stack == 0) gosched();
+    EXPECT_NE(__asan_region_is_poisoned(reinterpret_cast<void*>(stack), os::kPageBytes), nullptr)
+        << "nothing to take away";
+  });
+  EXPECT_EQ(__asan_region_is_poisoned(reinterpret_cast<void*>(stack), os::kPageBytes), nullptr);
+#else
+  GTEST_SKIP() << "marks are the address sanitizer's";
+#endif
+}
+
 }  // namespace
 }  // namespace gearbox::testing
