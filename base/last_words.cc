@@ -32,6 +32,10 @@ bool claim_last_words() noexcept {
 
 bool last_words_claimed() noexcept { return speaker.load(std::memory_order_acquire) != 0; }
 
+bool speaks_last_words() noexcept {
+  return last_words_claimed() && speaker.load(std::memory_order_acquire) == os::thread_id();
+}
+
 void limit_last_words(unsigned seconds) noexcept {
   struct sigaction action {};
   action.sa_handler = cut_off;

@@ -11,8 +11,9 @@ namespace gearbox {
 // while it reports; it should end the process at once. While another thread speaks the call does not return.
 // Async-signal-safe.
 bool claim_last_words() noexcept;
-// Whether a thread speaks.
+// Whether a thread speaks; whether the calling thread does.
 bool last_words_claimed() noexcept;
+bool speaks_last_words() noexcept;
 // Ends the process with code 2 after that many seconds, counted anew by each call: a report may wait for a lock that
 // its own thread holds (the loader's, say). Uses SIGALRM. Async-signal-safe.
 void limit_last_words(unsigned seconds) noexcept;

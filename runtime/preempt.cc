@@ -8,6 +8,7 @@
 #include <mutex>
 #include <vector>
 
+#include "base/last_words.h"
 #include "base/os/file.h"
 #include "base/os/thread.h"
 #include "base/sanitize.h"
@@ -100,7 +101,8 @@ void Runtime::interrupted(Machine* m, ucontext_t* registers) {
   Goroutine* g = current_goroutine();
   auto* p = current_processor();
   if (g == nullptr || p == nullptr || m->p != p || p->attention.load(std::memory_order_acquire) == 0) return;  // N1
-  if (current_inside() != 0 || !preempt::is_own_text(pc) || sp < g->stack_lo || sp >= g->stack_hi) {
+  if (current_inside() != 0 || !preempt::is_own_text(pc) || sp < g->stack_lo || sp >= g->stack_hi ||
+      speaks_last_words()) {
     counters_.signals_refused.fetch_add(1, std::memory_order_relaxed);
     return;
   }

@@ -22,7 +22,8 @@
 //                                              returns from the handler: the loop goes on
 //
 // When a signal is accepted.
-//     N1  A goroutine with a P runs here, and its P still has a request up.
+//     N1  A goroutine with a P runs here, its P still has a request up, and the thread does not speak the process's last
+//         words (base/last_words.h): the end of the program would stop them for good.
 //     N2  It is not inside the runtime: current_inside() is 0 (interfaces/current.h). Every operation of the language
 //         surface that touches a P, a lock or a list of the runtime raises it; system goroutines never lower it.
 //     N3  The instruction lies in the executable's own text, so that the thread is not inside malloc, the C library or

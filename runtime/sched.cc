@@ -14,6 +14,7 @@
 #include <cstring>
 #include <new>
 
+#include "base/last_words.h"
 #include "base/os/clock.h"
 #include "interfaces/mutant.h"
 #include "runtime/fatal.h"
@@ -168,6 +169,7 @@ void Runtime::park_and_unlock(SpinLock& lock, const char* why) GEARBOX_NO_THREAD
 }
 
 [[gnu::noinline]] void Runtime::safepoint_slow() {
+  if (speaks_last_words()) return;  // the end of the program would stop the report for good
   const Inside inside;
   Processor* p = current_processor();
   const std::uint32_t attention = p->attention.load(std::memory_order_acquire);
