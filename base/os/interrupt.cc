@@ -80,7 +80,7 @@ Result<int> interrupt_eventfd() {
     close_descriptor(fd);
     return os_error("fcntl(F_DUPFD_CLOEXEC)", error);
   }
-  told.store(own, std::memory_order_release);
+  if (const int earlier = told.exchange(own, std::memory_order_acq_rel); earlier >= 0) close_descriptor(earlier);
   return fd;
 }
 
