@@ -10,6 +10,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <list>
 #include <thread>
 
 #include "interfaces/mutant.h"
@@ -157,15 +158,40 @@ std::uint64_t move_without_p(std::uint64_t seed) {
 }
 
 // kNoShadeAtHandoff: an object is in a channel's buffer when the mark begins, and on a black stack before the buffer is
-// looked at.
+// looked at. Gates see to the "before": lists of roots are walked from the newest, and a gate holds up whoever walks.
+//
+//   receiver                                      worker
+//   sends to the buffer, shuts the gates
+//   is stopped by the first pause; its stack is scanned
+//                                                 comes to a gate in each list of roots, and waits
+//   receives, opens the gates
+//                                                 comes to the channel: its buffer is empty
+class Gate : public RootBlock {
+ public:
+  explicit Gate(const std::atomic<bool>& shut) : RootBlock(Words::kAnything), shut_(shut) { enlist(); }
+  ~Gate() { withdraw(); }
+
+ private:
+  void visit_words(void (*)(void*, const std::uintptr_t*, std::size_t), void*) override {
+    const std::int64_t deadline = os::monotonic_ns() + kSecond;
+    while (shut_ && os::monotonic_ns() < deadline) os::yield_thread();
+  }
+  const std::atomic<bool>& shut_;
+};
 std::uint64_t receive_early(std::uint64_t seed) {
+  std::atomic<bool> shut{false};
   Chan<Node*> channel(1);
+  std::list<Gate> gates;
+  for (std::size_t i = 0; i < 32 * roots::kShards; ++i) gates.emplace_back(shut);
   return beside_collections(seed, 60, [&](int) {
     [&]() __attribute__((noinline)) { channel.send(chain(3)); }
     ();
     scrub_stack();
-    if (!wait_for_mark()) return channel.recv() != nullptr;
+    while (current_p()->marking) gosched();
+    shut = true;
+    while (!current_p()->marking) GEARBOX_SAFEPOINT();  // not gosched(): its P would be lent to a worker, and wait
     const Node* received = channel.recv();
+    shut = false;
     wait_for_sweep();
     return intact_length(received) == 3;
   });
@@ -246,7 +272,7 @@ INSTANTIATE_TEST_SUITE_P(Each, RuntimeMutants,
                                            Killer{Mutant::kNoSpillAtSyscall, "NoSpillAtSyscall", block, 4},
                                            Killer{Mutant::kNoShadeAtRootEnd, "NoShadeAtRootEnd", end_roots, 4},
                                            Killer{Mutant::kNoShadeWithoutP, "NoShadeWithoutP", move_without_p, 4},
-                                           Killer{Mutant::kNoShadeAtHandoff, "NoShadeAtHandoff", receive_early, 4},
+                                           Killer{Mutant::kNoShadeAtHandoff, "NoShadeAtHandoff", receive_early, 1},
                                            Killer{Mutant::kHideClosures, "HideClosures", hide, 2},
                                            Killer{Mutant::kNoPad, "NoPad", point_past_the_end, 2}),
                          [](const auto& info) { return std::string(info.param.name); });
@@ -263,6 +289,10 @@ void provoke(const Killer& killer, Mutant planted) {
 }
 
 TEST_P(RuntimeMutants, IsKilled) {
+#if defined(__SANITIZE_ADDRESS__)
+  if (GetParam().mutant == Mutant::kNoSpillAtSyscall)
+    GTEST_SKIP() << "the address sanitizer keeps variables in frames, not in registers";
+#endif
   ::testing::FLAGS_gtest_death_test_style = "threadsafe";
   EXPECT_DEATH(provoke(GetParam(), GetParam().mutant),
                "damaged objects were found|checkmark: reachable and not marked|gearbox: invariant .* broken|"
