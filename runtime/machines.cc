@@ -170,11 +170,7 @@ void Runtime::sleep_locked(Machine* m) {
       Guard<SpinLock> hold(procs_.lock());
       --locked_asleep_;
     }
-    if (!ready.empty()) {
-      for (G* g = ready.front(); g != nullptr; g = g->next)
-        g->status.store(GStatus::kRunnable, std::memory_order_relaxed);
-      scheduler_->enqueue_all(ready, kNoP, Why::kInjected);
-    }
+    enqueue_polled(ready, kNoP, Why::kInjected);
   }
   m->sleeps_in_poller.store(false, std::memory_order_relaxed);
 }
@@ -386,11 +382,7 @@ void Runtime::idle(Machine* m) {
     wake_sysmon();
     if (search) scheduler_->on_woken(p->id);
   }
-  if (!ready.empty()) {
-    for (G* g = ready.front(); g != nullptr; g = g->next)
-      g->status.store(GStatus::kRunnable, std::memory_order_relaxed);
-    scheduler_->enqueue_all(ready, p != nullptr ? p->id : kNoP, Why::kInjected);
-  }
+  enqueue_polled(ready, p != nullptr ? p->id : kNoP, Why::kInjected);
 }
 
 }  // namespace gearbox

@@ -21,6 +21,11 @@
 //   all but kRunning      kStopped   begin_stop(), on the spot                         lock, and compare-exchange
 //   kRunning   kStopped   stop_at_safepoint(): the owner                               lock
 //   kStopped   what it was           end_stop()                                        lock
+//   (none)     kTaken                add(), before anything runs                       -
+//   (none), kRemoved      kStopped   add(): GOMAXPROCS rises                           world stopped
+//   kStopped   kRemoved              remove(): GOMAXPROCS falls                        world stopped
+//   kStopped   kRunning              move_to_first(): the stopper, whose own P goes    world stopped
+//   kRunning   kRemoved              remove(): the P that it has left                  world stopped
 //
 // A P on its way is stopped on the spot like an idle one: its M may take as long to arrive as a thread takes to wake up,
 // and the stop need not wait for that. When such an M arrives, arrive() refuses, and the M waits for the world to start.

@@ -187,6 +187,7 @@ class Runtime final : public World {
   void run_goroutine(Machine* m, Processor* p, Goroutine* g, bool inherit_slice);
   Goroutine* find_work(Processor* p, bool slice_over, bool& inherit_slice);
   bool poll_now(Machine* m, Processor* p);
+  bool enqueue_polled(GList& list, PId p, Why why);  // what a poll made ready; false: nothing. p may be kNoP
   bool run_due_timers(Processor* p, bool of_all);
   static void goroutine_main();
   static void recycle(Runtime& runtime, Goroutine* g, void*);

@@ -30,9 +30,6 @@ constexpr std::uint32_t kPollBudget = 128;
 constexpr std::uint64_t kFreeGsPerP = 64;
 constexpr std::uint64_t kIdsPerP = 16;
 
-void set_runnable(GList& list) {
-  for (G* g = list.front(); g != nullptr; g = g->next) g->status.store(GStatus::kRunnable, std::memory_order_relaxed);
-}
 // What the thread's C library and the C++ runtime think is the goroutine's own: errno, and the exceptions that are being
 // handled. Both words at once: a store could change the pointers, for all the compiler knows.
 inline void keep_thread_state(Goroutine* g, const Machine* m) {
@@ -485,9 +482,13 @@ bool Runtime::poll_now(Machine*, Processor* p) {
   GList list;
   poller_->poll(my_lane, 0, kPollBudget, list);
   counters_.polls.fetch_add(1, std::memory_order_relaxed);
+  return enqueue_polled(list, p->id, Why::kReadied);
+}
+
+bool Runtime::enqueue_polled(GList& list, PId p, Why why) {
   if (list.empty()) return false;
-  set_runnable(list);
-  scheduler_->enqueue_all(list, p->id, Why::kReadied);
+  for (G* g = list.front(); g != nullptr; g = g->next) g->status.store(GStatus::kRunnable, std::memory_order_relaxed);
+  scheduler_->enqueue_all(list, p, why);
   return true;
 }
 

@@ -119,12 +119,7 @@ void Runtime::sysmon_loop() {
       GList ready;
       poller_->poll(0, 0, kPollBudget, ready);
       last_poll_ns_.store(now, std::memory_order_relaxed);
-      if (!ready.empty()) {
-        for (G* g = ready.front(); g != nullptr; g = g->next)
-          g->status.store(GStatus::kRunnable, std::memory_order_relaxed);
-        scheduler_->enqueue_all(ready, kNoP, Why::kInjected);
-        acted = true;
-      }
+      if (enqueue_polled(ready, kNoP, Why::kInjected)) acted = true;
     }
     if (procs_.idle_count() > 0) {
       const std::int64_t earliest = earliest_timer();
