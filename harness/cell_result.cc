@@ -80,6 +80,11 @@ class Reader {
 
 bool is_text(const Json& v) { return v.is_string(); }
 bool is_number(const Json& v) { return v.is_number() && std::isfinite(v.get<double>()); }
+// A unit of which there cannot be less than none; harness/analysis/rules.py has the same list.
+bool is_amount(const Json& unit) {
+  const auto units = {"s", "ns", "us", "ms", "bytes"};
+  return std::find(units.begin(), units.end(), unit) != units.end();
+}
 bool is_count(const Json& v) { return v.is_number_unsigned(); }
 template <std::size_t kSize>
 bool is_tuple(const Json& v) {
@@ -129,6 +134,8 @@ std::optional<std::string> why_malformed(const Json& result) {
         metric, field, "better", [](const Json& v) { return v == "higher" || v == "lower"; }, "higher or lower");
     reader.member(
         metric, field, "value", [](const Json& v) { return v.is_null() || is_number(v); }, "a finite number or null");
+    if (!reader.wrong() && is_amount(metric["unit"]) && metric["value"].is_number())
+      reader.need(metric["value"].get<double>() >= 0, field + ".value", metric["value"], "0 or more in its unit");
   });
   reader.objects(result, "hists", true,
                  [&](const Json& hist, const std::string& field) { look_at_hist(reader, hist, field); });

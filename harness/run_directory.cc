@@ -50,45 +50,6 @@ std::string host_name() {
   return text ? text->substr(0, text->find('\n')) : "";
 }
 
-// Why an "ok" record could not be read back, or nothing. The rules are rules.py's; these are the ones that a workload
-// can break, whose report goes into the record as it is.
-std::string what_is_wrong(const Json& record, const Json& manifest) try {
-  const Json metrics = record.value("metrics", Json::array()), hists = record.value("hists", Json::array());
-  std::vector<std::string> names;
-  for (const auto& metric : metrics) {
-    const std::string name = metric.value("name", ""), better = metric.value("better", "");
-    const Json value = metric.value("value", Json(nullptr));
-    if (name.empty()) return "a metric has no name";
-    if (std::find(names.begin(), names.end(), name) != names.end())
-      return fmt::format("there are two metrics named '{}'", name);
-    names.push_back(name);
-    if (better != "higher" && better != "lower")
-      return fmt::format("metric '{}': better is '{}'; it should be 'higher' or 'lower'", name, better);
-    for (const char* amount : {"s", "ns", "us", "ms", "bytes"})
-      if (metric.value("unit", "") == amount && value.is_number() && value.get<double>() < 0)
-        return fmt::format("metric '{}' is an amount in {} and negative, {}", name, amount, value.get<double>());
-  }
-  names.clear();
-  for (const auto& hist : hists) {
-    const std::string name = hist.value("name", "");
-    if (name.empty() || std::find(names.begin(), names.end(), name) != names.end())
-      return fmt::format("there are two histograms named '{}', or one without a name", name);
-    names.push_back(name);
-  }
-  for (const auto& workload : manifest.value("workloads", Json::array())) {
-    if (workload.value("name", "") != record.value("workload", "")) continue;
-    const std::string headline = workload.value("headline", "");
-    for (const auto& metric : metrics) {
-      const Json value = metric.value("value", Json(nullptr));
-      if (metric.value("name", "") == headline && value.is_number() && value.get<double>() > 0) return "";
-    }
-    return fmt::format("it reported no positive '{}', the metric that it leads with", headline);
-  }
-  return "";
-} catch (const Json::exception& failure) {  // a report with other types than a record has
-  return failure.what();
-}
-
 // The names of the folders in a folder, sorted.
 std::vector<std::string> folders_in(const std::string& path) {
   std::vector<std::string> names;
@@ -242,13 +203,6 @@ Status RunDirectory::append(const CellOutcome& outcome) {
   Json record = outcome.record;
   record["run"] = manifest_["run_id"];
   record["host"] = host_;
-  if (record["status"] == "ok") {
-    if (const std::string wrong = what_is_wrong(record, manifest_); !wrong.empty()) {
-      record["status"] = "check_failed";
-      record["reason"] = "the workload's report cannot be used: " + wrong;
-      record["metrics"] = record["hists"] = Json::array();
-    }
-  }
   const std::uint64_t seq = record["seq"].get<std::uint64_t>(), attempt = record["attempt"].get<std::uint64_t>();
   if (record["status"] != "ok") {
     const std::string blob = fmt::format("{}/blobs/{}-{}", path_, seq, attempt);

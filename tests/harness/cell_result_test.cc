@@ -56,6 +56,17 @@ TEST(CellResult, AMetricThatHasNoValueIsNullUnlessItLeads) {
   EXPECT_TRUE(result["metrics"][1]["value"].is_null());
 }
 
+TEST(CellResult, AnAmountIsNotNegative) {
+  for (const char* unit : {"s", "ns", "us", "ms", "bytes"}) {
+    Report report = report_with(1);
+    report.metric("lost", unit, "lower", -1);
+    EXPECT_NE(result_of(report)["reason"].dump().find("must be 0 or more in its unit"), std::string::npos) << unit;
+  }
+  Report report = report_with(1);
+  report.metric("drift", "%", "lower", -1);
+  EXPECT_EQ(result_of(report)["status"], "ok");
+}
+
 TEST(CellResult, TwoMetricsOfOneNameAreNone) {
   Report twice = report_with(1);
   twice.check("sum", true, "3");  // a check may be made in every round
