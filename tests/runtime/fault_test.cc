@@ -11,7 +11,7 @@
 #include <stdexcept>
 #include <thread>
 
-#include "tests/runtime/program.h"
+#include "tests/runtime/child.h"
 
 namespace gearbox::testing {
 namespace {
@@ -22,13 +22,6 @@ using ::testing::ExitedWithCode;
 using ::testing::HasSubstr;
 using ::testing::KilledBySignal;
 using ::testing::Not;
-
-void in_child(std::function<void()> body) {
-  ::testing::FLAGS_gtest_death_test_style = "threadsafe";
-  ::dup2(2, 1);  // what the death test reads is standard error
-  run(Program{}.procs(2), std::move(body));
-  std::exit(0);
-}
 
 template <class A, class B>
 auto either(A a, B b) {

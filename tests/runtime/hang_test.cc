@@ -5,7 +5,7 @@
 #include <csignal>
 #include <thread>
 
-#include "tests/runtime/program.h"
+#include "tests/runtime/child.h"
 
 namespace gearbox::testing {
 namespace {
@@ -16,12 +16,6 @@ using ::testing::ExitedWithCode;
 using ::testing::HasSubstr;
 
 #if !defined(__SANITIZE_THREAD__)  // which holds SIGQUIT back while the thread that gets it waits in the kernel
-
-void in_child(const Program& setup, std::function<void()> body) {
-  ::testing::FLAGS_gtest_death_test_style = "threadsafe";
-  run(setup, std::move(body));
-  std::exit(0);
-}
 
 std::atomic<int> looping{0};
 std::atomic<bool> go_on{true};

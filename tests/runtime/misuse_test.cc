@@ -3,7 +3,7 @@
 
 #include <thread>
 
-#include "tests/runtime/program.h"
+#include "tests/runtime/child.h"
 
 namespace gearbox::testing {
 namespace {
@@ -12,12 +12,6 @@ using ::testing::AllOf;
 using ::testing::ContainsRegex;
 using ::testing::ExitedWithCode;
 using ::testing::HasSubstr;
-
-[[maybe_unused]] void in_child(std::function<void()> body) {
-  ::testing::FLAGS_gtest_death_test_style = "threadsafe";
-  run(Program{}.procs(2), std::move(body));
-  std::exit(0);
-}
 
 TEST(Blocking, NestsAndRunsTheInnerFunctionInTheOuterCall) {
   run(Program{}.procs(2), [] {

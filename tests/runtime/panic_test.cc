@@ -1,6 +1,6 @@
 // panic, defer, recover, goexit, and the ways in which a program dies: each in a child process, exit code and message.
 #include "runtime/init.h"
-#include "tests/runtime/program.h"
+#include "tests/runtime/child.h"
 
 namespace gearbox::testing {
 namespace {
@@ -135,12 +135,6 @@ TEST(Init, RunsInDependencyOrderBeforeMain) {
 
 using Death = ::testing::Test;
 
-void in_child(std::function<void()> body, const std::string& scheduler = "gmp") {
-  ::testing::FLAGS_gtest_death_test_style = "threadsafe";
-  run(two(scheduler), std::move(body));
-  std::exit(0);
-}
-
 TEST(PanicDeathTest, UnrecoveredPrintsGosMessageAndExits2) {
   EXPECT_EXIT(in_child([] { panic("boom"); }), ::testing::ExitedWithCode(2),
               "panic: boom\n\ngoroutine [0-9]+ \\[running\\]:");
@@ -158,20 +152,19 @@ TEST(PanicDeathTest, UnrecoveredPrintsGosMessageAndExits2) {
 
 TEST(PanicDeathTest, AllAsleepIsADeadlock) {
   for (const char* scheduler : {"gmp", "global_queue"}) {
-    EXPECT_EXIT(in_child([] { make_chan<int>().recv(); }, scheduler), ::testing::ExitedWithCode(2),
+    EXPECT_EXIT(in_child(two(scheduler), [] { make_chan<int>().recv(); }), ::testing::ExitedWithCode(2),
                 "fatal error: all goroutines are asleep - deadlock!\n\ngoroutine [0-9]+ \\[chan receive\\]:");
-    EXPECT_EXIT(in_child(
-                    [] {
-                      GoMutex m;
-                      m.lock();
-                      go([&] { m.lock(); });
-                      WaitGroup group;
-                      group.add(1);
-                      group.wait();
-                    },
-                    scheduler),
+    EXPECT_EXIT(in_child(two(scheduler),
+                         [] {
+                           GoMutex m;
+                           m.lock();
+                           go([&] { m.lock(); });
+                           WaitGroup group;
+                           group.add(1);
+                           group.wait();
+                         }),
                 ::testing::ExitedWithCode(2), "deadlock!");
-    EXPECT_EXIT(in_child([] { select(); }, scheduler), ::testing::ExitedWithCode(2), "select \\(no cases\\)");
+    EXPECT_EXIT(in_child(two(scheduler), [] { select(); }), ::testing::ExitedWithCode(2), "select \\(no cases\\)");
   }
 }
 

@@ -8,7 +8,7 @@
 #include "base/last_words.h"
 #include "runtime/guard.h"
 #include "runtime/symbols.h"
-#include "tests/runtime/program.h"
+#include "tests/runtime/child.h"
 
 namespace gearbox::testing {
 namespace {
@@ -17,12 +17,6 @@ using ::testing::AllOf;
 using ::testing::ContainsRegex;
 using ::testing::ExitedWithCode;
 using ::testing::HasSubstr;
-
-void in_child(std::function<void()> body) {
-  ::testing::FLAGS_gtest_death_test_style = "threadsafe";
-  run(Program{}.procs(2), std::move(body));
-  std::exit(0);
-}
 
 // "function(...)\n\t<path>trace_test.cc:<line> +0x...\n", as Go prints a frame.
 auto frame(const std::string& function, int line) {
