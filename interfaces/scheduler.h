@@ -54,6 +54,9 @@ enum class Why : std::uint8_t {
   kYielded,    // gosched()
   kPreempted,  // its slice was over
   kInjected,   // from outside any P: poller, foreign thread, a system call that came back and found no P
+  // Unparked by a running G that yields or parks next, so that this P is free for it. It goes before all others, and
+  // nobody is woken for it: waking can cost the waker its CPU. From outside any P it is as kInjected.
+  kHandedOver,
 };
 
 class Scheduler {

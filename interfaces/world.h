@@ -52,6 +52,8 @@ class World {
   virtual void park_and_unlock(SpinLock& lock, const char* why) GEARBOX_RELEASE(lock) = 0;
   // Makes a parked G runnable. Any thread; once per park.
   virtual void ready(G* g) = 0;
+  // The same, on a goroutine that yields or parks next: g goes on in its place, and no other thread is woken for it.
+  virtual void hand_over(G* g) = 0;
   virtual void yield() = 0;                    // lets others run
   virtual void sleep_ns(std::int64_t ns) = 0;  // the goroutine
   // Runs f on the M's own stack with the current G's context saved, so that its whole stack can be scanned; f must not

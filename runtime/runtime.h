@@ -123,6 +123,7 @@ class Runtime final : public World {
   void spawn_system(std::function<void()> body, const char* name) override;
   void park_and_unlock(SpinLock& lock, const char* why) override GEARBOX_RELEASE(lock);
   void ready(G* g) override;
+  void hand_over(G* g) override;
   void yield() override;
   void sleep_ns(std::int64_t ns) override;
   void on_system_stack(void (*f)(void*), void* argument) override;
@@ -187,6 +188,7 @@ class Runtime final : public World {
   void run_goroutine(Machine* m, Processor* p, Goroutine* g, bool inherit_slice);
   Goroutine* find_work(Processor* p, bool slice_over, bool& inherit_slice);
   bool poll_now(Machine* m, Processor* p);
+  void unpark(G* g, Why why);
   bool enqueue_polled(GList& list, PId p, Why why);  // what a poll made ready; false: nothing. p may be kNoP
   bool run_due_timers(Processor* p, bool of_all);
   static void goroutine_main();

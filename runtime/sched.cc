@@ -131,17 +131,19 @@ void Runtime::park(After after, void* argument, const char* why) {
   leave(g, m, current_processor(), false);
 }
 
-void Runtime::ready(G* g) {
+inline void Runtime::unpark(G* g, Why why) {
   check_inside();
   GEARBOX_INVARIANT(S1, g->status.load() == GStatus::kWaiting, "goroutine {} is readied with status {}", g->id,
                     static_cast<int>(g->status.load()));
   g->status.store(GStatus::kRunnable, std::memory_order_relaxed);
   const P* p = current_p();
   if (p != nullptr) [[likely]]
-    scheduler_->enqueue(g, p->id, Why::kReadied);
+    scheduler_->enqueue(g, p->id, why);
   else
     scheduler_->enqueue(g, kNoP, Why::kInjected);
 }
+void Runtime::ready(G* g) { unpark(g, Why::kReadied); }
+void Runtime::hand_over(G* g) { unpark(g, Why::kHandedOver); }
 
 void Runtime::gosched(Why why) {
   const Inside inside;

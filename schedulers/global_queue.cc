@@ -39,10 +39,10 @@ class GlobalQueue final : public Scheduler {
  public:
   GlobalQueue(World& world, const Options& options) : world_(world), options_(options) {}
 
-  void enqueue(G* g, PId, Why why) override {
+  void enqueue(G* g, PId p, Why why) override {
     {
       Guard<SpinLock> hold(lock_);
-      if (why == Why::kYielded && !options_.yield_to_tail)
+      if (why == Why::kHandedOver || (why == Why::kYielded && !options_.yield_to_tail))
         queue_.push_front(g);
       else
         queue_.push_back(g);
@@ -50,6 +50,7 @@ class GlobalQueue final : public Scheduler {
     }
     // A G that only changed places needs no second P, unless others wait behind it.
     if (why == Why::kYielded && length_.load(std::memory_order_relaxed) == 1) return;
+    if (why == Why::kHandedOver && p != kNoP) return;  // p itself is on its way to it
     wake_if_useful();
   }
 

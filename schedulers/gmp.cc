@@ -104,7 +104,7 @@ class Gmp final : public Scheduler {
       : world_(world), options_(options), slots_(kSlotCounts[static_cast<std::size_t>(options.queue_slots)]) {}
 
   void enqueue(G* g, PId p, Why why) override {
-    const bool local = p != kNoP && (why == Why::kSpawned || why == Why::kReadied ||
+    const bool local = p != kNoP && (why == Why::kSpawned || why == Why::kReadied || why == Why::kHandedOver ||
                                      (why == Why::kYielded && options_.yield_to == YieldTo::kLocal));
     if (local) [[likely]] {
       Queue& q = *queues_[p];
@@ -116,8 +116,8 @@ class Gmp final : public Scheduler {
     } else {
       put_global(g);
     }
-    // A yielded G on an M that runs nothing else: that M is on its way to look for it.
-    if (why == Why::kYielded && current_g() == nullptr) return;
+    // A yielded G on an M that runs nothing else: that M is on its way to look for it. So it is after a handing over.
+    if ((why == Why::kYielded && current_g() == nullptr) || (why == Why::kHandedOver && local)) return;
     // What was published above must be visible before the look at idle_p_count(): a plain store may still be on its way
     // when the look is made, and a P that parks meanwhile would see neither G nor wake. partner: give_up()
     fence_at_submit();

@@ -20,9 +20,12 @@ class Null final : public Scheduler {
  public:
   Null(World& world, const NoOptions&) : world_(world) {}
 
-  void enqueue(G* g, PId p, Why) override {
+  void enqueue(G* g, PId p, Why why) override {
     if (p != kNoP) [[likely]] {
-      list_.push_back(g);
+      if (why == Why::kHandedOver)
+        list_.push_front(g);
+      else
+        list_.push_back(g);
       list_length_.store(list_.size(), std::memory_order_relaxed);
       return;
     }

@@ -177,7 +177,7 @@ void Concurrent::scan_g(Marker& marker, G* g) {
 
 // ---- asking for cycles, waiting for them
 
-// Raises the number of cycles wanted to that many after the last one started. Any goroutine.
+// Raises the number of cycles wanted to that many after the last one started. Any goroutine, which yields next.
 void Concurrent::want(std::uint64_t cycles_from_started) {
   G* coordinator = nullptr;
   {
@@ -185,7 +185,7 @@ void Concurrent::want(std::uint64_t cycles_from_started) {
     wanted_ = std::max(wanted_, started_ + cycles_from_started);
     std::swap(coordinator, parked_coordinator_);
   }
-  if (coordinator != nullptr) world_.ready(coordinator);
+  if (coordinator != nullptr) world_.hand_over(coordinator);
 }
 
 void Concurrent::collect(GcReason) {
@@ -197,7 +197,7 @@ void Concurrent::collect(GcReason) {
     waiters_.push_back({current_g(), cycle});
     if (coordinator != nullptr) {
       // Its wake-up may run before we park: we are on the list, and the lock is what keeps it from looking.
-      world_.ready(coordinator);
+      world_.hand_over(coordinator);
     }
     world_.park_and_unlock(lock_, "garbage collection");
     lock_.lock();
@@ -209,7 +209,7 @@ void Concurrent::stop() {
   lock_.lock();
   stopping_ = true;
   G* coordinator = std::exchange(parked_coordinator_, nullptr);
-  if (coordinator != nullptr) world_.ready(coordinator);
+  if (coordinator != nullptr) world_.hand_over(coordinator);
   while (!ended_) {
     waiters_.push_back({current_g(), ~std::uint64_t{0}});
     world_.park_and_unlock(lock_, "collector stops");

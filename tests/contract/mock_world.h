@@ -207,6 +207,7 @@ class MockWorld final : public World {
     static_cast<MockG*>(g)->readied = true;
     cv_.notify_all();
   }
+  void hand_over(G* g) override { ready(g); }
   void yield() override {
     safepoint();
     std::this_thread::yield();

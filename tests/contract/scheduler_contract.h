@@ -56,7 +56,8 @@ inline PId several_for(const OptionEnd& end, PId wanted) {
   return procs_for(end, static_cast<PId>(testing::several_procs(wanted)));
 }
 
-inline constexpr Why kAllWhys[] = {Why::kSpawned, Why::kReadied, Why::kYielded, Why::kPreempted, Why::kInjected};
+inline constexpr Why kAllWhys[] = {Why::kSpawned,   Why::kReadied,  Why::kYielded,
+                                   Why::kPreempted, Why::kInjected, Why::kHandedOver};
 
 // Goroutines with an id each; they stay where they are.
 class Herd {

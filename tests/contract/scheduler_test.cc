@@ -201,7 +201,7 @@ TEST_P(SchedulerContract, HasRunnableIsTrueWhileAnythingIsQueued) {
   for (int i = 0; i < 20'000; ++i) {
     const PId p = random.below(procs);
     if (i / 1000 % 2 == 0 && random.below(3) != 0 && !free.empty()) {
-      world.put(*free.back(), random.below(4) == 0 ? kNoP : p, kAllWhys[random.below(5)]);
+      world.put(*free.back(), random.below(4) == 0 ? kNoP : p, kAllWhys[random.below(std::size(kAllWhys))]);
       free.pop_back();
     } else if (world.queued() != 0) {
       if (TestG* g = world.pick_local(p)) free.push_back(g);
@@ -256,6 +256,30 @@ TEST_P(SchedulerContract, YieldedGoroutinesAlternate) {
     } else {
       EXPECT_EQ(std::min(herd[0].picks, herd[1].picks), 0u) << "the waiver is out of date";
     }
+  }
+}
+
+// Who hands its P over wakes nobody, and is not overtaken.
+TEST_P(SchedulerContract, AHandedOverGoroutineGoesNextAndNobodyIsWoken) {
+  const PId procs = procs_for(GetParam(), 2);
+  ParkingWorld world(GetParam(), procs, 1);
+  Herd herd(40);
+  for (PId p = 1; p < procs; ++p) EXPECT_EQ(world.pick_next(p), nullptr);
+  for (int round = 0; round < 1000; ++round) {
+    const std::uint64_t wakes = world.wakes_asked();
+    world.put(herd[0], 0, Why::kHandedOver);
+    ASSERT_EQ(world.wakes_asked(), wakes);
+    TestG* g = world.pick_local(0);
+    if (g == nullptr) g = world.pick_next(0);
+    ASSERT_EQ(g, &herd[0]);
+  }
+  for (std::size_t i = 1; i < herd.size(); ++i) world.put(herd[i], 0, Why::kSpawned);
+  world.put(herd[0], 0, Why::kHandedOver);
+  // A periodic look at another queue may bring one other forward.
+  for (int picks = 0; herd[0].picks == 1000; ++picks) {
+    ASSERT_LT(picks, 2);
+    TestG* g = world.pick_local(0);
+    ASSERT_NE(g != nullptr ? g : world.pick_next(0), nullptr);
   }
 }
 

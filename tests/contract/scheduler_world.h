@@ -314,6 +314,7 @@ class ParkingWorld final : public World {
   void spawn_system(std::function<void()>, const char*) override { refuse(); }
   void park_and_unlock(SpinLock&, const char*) override { refuse(); }
   void ready(G*) override { refuse(); }
+  void hand_over(G*) override { refuse(); }
   void yield() override { refuse(); }
   void sleep_ns(std::int64_t) override { refuse(); }
   void on_system_stack(void (*)(void*), void*) override { refuse(); }

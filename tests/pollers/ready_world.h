@@ -32,6 +32,7 @@ class ReadyWorld final : public World {
   bool wake_one_parked_p() override { ::abort(); }
   void spawn_system(std::function<void()>, const char*) override { ::abort(); }
   void park_and_unlock(SpinLock&, const char*) override { ::abort(); }
+  void hand_over(G*) override { ::abort(); }
   void yield() override { ::abort(); }
   void sleep_ns(std::int64_t) override { ::abort(); }
   void on_system_stack(void (*)(void*), void*) override { ::abort(); }
