@@ -104,7 +104,7 @@ class Allocator {
   // collector calls it after a sweep. Any M with a P, several at once; not in kMark.
   virtual bool release_free_memory(std::uint64_t keep_bytes) = 0;
 
-  virtual AllocatorStats stats() const = 0;
+  virtual AllocatorStats stats() const = 0;  // any thread, while others allocate; what is seen may be old
   virtual void counters(CounterVisitor&) const {}
   // COLD. Checks every invariant, O(heap). World stopped. `checked` builds call it once for each sweep, after its end:
   // in the pause that ends it, or else in the one that begins the next mark.

@@ -81,7 +81,7 @@ class Collector {
   // COLD. The runtime ends: no cycle may be running when this returns. On the first goroutine.
   virtual void stop() = 0;
 
-  virtual CollectorStats stats() const = 0;
+  virtual CollectorStats stats() const = 0;  // any thread
   virtual void counters(CounterVisitor&) const {}
 };
 

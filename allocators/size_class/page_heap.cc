@@ -53,10 +53,10 @@ PageRun PageHeap::take(std::size_t count, bool grow) {
     dirty_free_ -= dirt;
     return {first, count, dirt == 0};
   }
-  if (!grow || pages_ - frontier_ < count) return {};
-  const std::size_t first = frontier_;
-  frontier_ += count;
-  if (dirty_.size() * 64 < frontier_) dirty_.resize(std::max(dirty_.size() * 2, frontier_ / 64 + 1));
+  const std::size_t first = frontier();
+  if (!grow || pages_ - first < count) return {};
+  frontier_.store(first + count, std::memory_order_relaxed);
+  if (dirty_.size() * 64 < first + count) dirty_.resize(std::max(dirty_.size() * 2, (first + count) / 64 + 1));
   return {first, count, true};
 }
 
@@ -99,7 +99,7 @@ bool PageHeap::release(std::size_t keep_pages) {
     }
     // The highest dirty page below where the last piece began, and the dirty ones before it.
     for (int lap = 0; count == 0 && lap < 2; ++lap) {
-      std::size_t below = release_below_ != 0 ? release_below_ : frontier_;
+      std::size_t below = release_below_ != 0 ? release_below_ : frontier();
       for (auto run = by_address_.lower_bound(below); count == 0 && run != by_address_.begin();) {
         --run;
         std::size_t end = std::min(below, run->first + run->second);
@@ -142,7 +142,7 @@ void PageHeap::check() const {
     GEARBOX_REQUIRE(first > end || (end == 0 && first == 0), "H1: free runs touch at page {}", first);
     GEARBOX_REQUIRE(by_count_.contains({count, first}), "H1: run at page {} is not filed by count", first);
     end = first + count;
-    GEARBOX_REQUIRE(end <= frontier_, "H1: a free run reaches behind the frontier");
+    GEARBOX_REQUIRE(end <= frontier(), "H1: a free run reaches behind the frontier");
     dirt += count_dirty(first, count);
   }
   GEARBOX_REQUIRE(dirt == dirty_free_, "H2: {} free pages are dirty, {} are counted", dirt, dirty_free_);

@@ -12,6 +12,7 @@
 //                 come back.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <map>
@@ -35,16 +36,15 @@ class PageHeap {
   void start(std::uintptr_t base, std::size_t pages) noexcept {
     base_ = base;
     pages_ = pages;
-    frontier_ = kFirstPage;
+    frontier_.store(kFirstPage, std::memory_order_relaxed);
   }
   // grow: from behind the frontier, if nothing that was given back fits.
   PageRun take(std::size_t count, bool grow);
   void give(std::size_t first, std::size_t count);
   // If more than keep_pages free pages may be resident: gives a piece of them back to the kernel. True: call again.
   bool release(std::size_t keep_pages);
-  std::size_t frontier() const noexcept {
-    return frontier_;
-  }                                         // pages below it have been handed out once; world stopped
+  // Pages below it have been handed out once. Any thread; what is seen may be old.
+  std::size_t frontier() const noexcept { return frontier_.load(std::memory_order_relaxed); }
   std::size_t free_pages() const noexcept;  // below the frontier; world stopped
   void check() const;                       // world stopped
 
@@ -64,7 +64,7 @@ class PageHeap {
   mutable Mutex lock_;  // guards all below; held over the node allocations, never over a system call of ours
   std::uintptr_t base_ = 0;
   std::size_t pages_ = 0;
-  std::size_t frontier_ = 0;
+  std::atomic<std::size_t> frontier_{0};  // written under lock_
   ByAddress by_address_;
   std::set<std::pair<std::size_t, std::size_t>> by_count_;  // (count, first)
   std::vector<std::uint64_t> dirty_;                        // bits of the pages below the frontier
