@@ -9,6 +9,7 @@
 #include "base/random.h"
 #include "tests/contract/scheduler_world.h"
 #include "tests/procs.h"
+#include "tests/sanitized.h"
 
 namespace gearbox::testing {
 

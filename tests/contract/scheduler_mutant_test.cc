@@ -9,11 +9,12 @@
 namespace gearbox::testing {
 namespace {
 
-void interleavings(const OptionEnd& end) {
-  for (std::uint64_t seed = 1; seed <= 300; ++seed)
+void some_interleavings(const OptionEnd& end, std::uint64_t seeds) {
+  for (std::uint64_t seed = 1; seed <= seeds; ++seed)
     for (PId procs : {1, 2, 3, 5})
       if (procs_for(end, procs) == procs) Interleaver(end, procs, seed).run(50);
 }
+void interleavings(const OptionEnd& end) { some_interleavings(end, 300); }
 void storm(const OptionEnd& end) {
   for (std::uint64_t seed = 1; seed <= 3; ++seed) mixed_storm(end, procs_for(end, 4), 1, 10'000, seed);
 }
@@ -31,7 +32,7 @@ constexpr Contract kInterleavings{"interleavings", &interleavings}, kStorm{"stor
 TEST(SchedulerMutants, NoneIsNoBug) {
   for (const char* gear : {"gmp", "global_queue", "null"}) {
     const OptionEnd end{gear, "", 0};
-    interleavings(end);
+    some_interleavings(end, kSanitized ? 30 : 300);
     storm(end);
     gangs(end);
   }
