@@ -2,56 +2,21 @@
 
 Usage: command_line_test.py <source dir> <build dir>
 """
-import ctypes
 import json
 import os
 import pathlib
 import shutil
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import tempfile
 import time
 import unittest
 
-SOURCE, BUILD = pathlib.Path(sys.argv[1]).resolve(), pathlib.Path(sys.argv[2]).resolve()
-GEARBOX = str(BUILD / "gearbox-bin")
-EXPERIMENT = """schema = 1
-[experiment]
-name = "tiny"
-question = "Does it run?"
-hypothesis = "Yes."
-[factors]
-procs = [1]
-collector = ["concurrent", "stw"]
-poller = ["epoll", "io_uring"]
-[[workload]]
-name = "ping_pong"
-params = { rounds = 500 }
-[[workload]]
-name = "gc_latency"
-params = { ring = 200, warmup = 100, pushes = 2000 }
-[design]
-blocks = 2
-"""
+from shared import GC_LATENCY, GEARBOX, PING_PONG, SOURCE, experiment, refuse_io_uring
 
-
-def refuse_io_uring(error_number):
-    """Makes io_uring_setup fail with this errno for the process and its children: a seccomp filter, for preexec_fn."""
-    def install():
-        allow, errno = 0x7fff0000, 0x00050000 | error_number
-        program = b"".join(struct.pack("HBBI", *line) for line in (
-            (0x20, 0, 0, 0),  # load the number of the call
-            (0x15, 0, 1, 425),  # io_uring_setup? then the next line, else the one after
-            (0x06, 0, 0, errno), (0x06, 0, 0, allow)))
-        buffer = ctypes.create_string_buffer(program, len(program))
-        filter_program = ctypes.create_string_buffer(struct.pack("HxxxxxxP", 4, ctypes.addressof(buffer)))
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.prctl(38, 1, 0, 0, 0) != 0 or libc.prctl(22, 2, filter_program, 0, 0) != 0:
-            os._exit(77)
-    return install
+EXPERIMENT = experiment(PING_PONG, GC_LATENCY, collectors=("concurrent", "stw"), pollers=("epoll", "io_uring"))
 
 
 class Case(unittest.TestCase):

@@ -16,26 +16,9 @@ import time
 import unittest
 
 import corrupting
+from shared import GC_LATENCY, GEARBOX, PING_PONG, SOURCE, experiment, program
 
-SOURCE, BUILD = pathlib.Path(sys.argv[1]).resolve(), pathlib.Path(sys.argv[2]).resolve()
-GEARBOX = str(BUILD / "gearbox-bin")
-EXPERIMENT = """schema = 1
-[experiment]
-name = "tiny"
-question = "Does it run?"
-hypothesis = "Yes."
-[factors]
-procs = [1]
-collector = ["concurrent", "stw"]
-[[workload]]
-name = "ping_pong"
-params = { rounds = 500 }
-[[workload]]
-name = "gc_latency"
-params = { ring = 200, warmup = 100, pushes = 2000 }
-[design]
-blocks = 2
-"""
+EXPERIMENT = experiment(PING_PONG, GC_LATENCY, collectors=("concurrent", "stw"))
 # The check as it is, and nothing of what a finished run is analysed with: figures take longer than all the rest.
 CHECK_ONLY = """#!/bin/sh
 [ "$2" = analysis.check ] && exec {python} "$@"
@@ -55,9 +38,7 @@ class Runs(unittest.TestCase):
         cls.folder = pathlib.Path(cls.shared.name)
         (cls.folder / "tiny.toml").write_text(EXPERIMENT)
         cls.python = os.environ.get("GEARBOX_PYTHON") or "/usr/bin/python3"
-        check_only = cls.folder / "check-only"
-        check_only.write_text(CHECK_ONLY.format(python=cls.python))
-        check_only.chmod(0o755)
+        check_only = program(cls.folder / "check-only", CHECK_ONLY.format(python=cls.python))
         cls.environment = {**os.environ, "GEARBOX_ROOT": str(SOURCE), "GEARBOX_PYTHON": str(check_only)}
         for name, seed in (("source", "1"), ("other", "2")):
             done = cls.call("sweep", cls.folder / "tiny.toml", "--out", cls.folder / name, "--seed", seed, "--json")
@@ -203,11 +184,12 @@ class AtOnce(Runs):
 class Constraints(Runs):
     def test_a_filter_that_matches_nothing_is_refused_before_anything_starts(self):
         path = self.folder / "forbid.toml"
-        path.write_text(EXPERIMENT + "[constraints]\nforbid = [\"collector=none\"]\n")
+        text = EXPERIMENT + "[constraints]\nforbid = [\"collector=none\"]\n"
+        path.write_text(text)
         for arguments in ([], ["--dry-run"]):
             done = self.call("sweep", path, "--out", self.folder / "none", *arguments)
             self.assertEqual(done.returncode, 2, done.stderr)
-            self.assertIn("forbid.toml:18: [constraints] forbid 'collector=none' matches no cell of this experiment: no cell has collector=none; there is concurrent, stw",
+            self.assertIn(f"forbid.toml:{len(text.splitlines())}: [constraints] forbid 'collector=none' matches no cell of this experiment: no cell has collector=none; there is concurrent, stw",
                           done.stderr)
         self.assertFalse((self.folder / "none").exists())
 

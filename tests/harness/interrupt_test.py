@@ -12,21 +12,8 @@ import tempfile
 import time
 import unittest
 
-SOURCE, BUILD = pathlib.Path(sys.argv[1]).resolve(), pathlib.Path(sys.argv[2]).resolve()
-GEARBOX = str(BUILD / "gearbox-bin")
-EXPERIMENT = """schema = 1
-[experiment]
-name = "tiny"
-question = "Does it run?"
-hypothesis = "Yes."
-[factors]
-procs = [1]
-[[workload]]
-name = "ping_pong"
-params = { rounds = 500 }
-[design]
-blocks = 2
-"""
+from shared import GEARBOX, PING_PONG, SOURCE, experiment, program
+
 # In the place of Python: writes down which step began, and then takes its time. It ends as Python ends when interrupted.
 ANALYSIS = """#!/bin/sh
 [ "$2" = analysis.check ] && exit 0  # what `resume` asks first
@@ -45,12 +32,10 @@ class Interrupted(unittest.TestCase):
         self.addCleanup(folder.cleanup)
         self.folder = pathlib.Path(folder.name)
         self.steps = self.folder / "steps"
-        (self.folder / "tiny.toml").write_text(EXPERIMENT)
+        (self.folder / "tiny.toml").write_text(experiment(PING_PONG))
 
     def start(self, *arguments, extra=""):
-        analysis = self.folder / "python3"
-        analysis.write_text((ANALYSIS % extra).format(steps=self.steps))
-        analysis.chmod(0o755)
+        analysis = program(self.folder / "python3", (ANALYSIS % extra).format(steps=self.steps))
         process = subprocess.Popen([GEARBOX, *map(str, arguments)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
                                    env={**os.environ, "GEARBOX_ROOT": str(SOURCE), "GEARBOX_PYTHON": str(analysis)}, start_new_session=True)
         self.addCleanup(process.stdout.close)

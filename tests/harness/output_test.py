@@ -16,22 +16,9 @@ import tempfile
 import time
 import unittest
 
-SOURCE, BUILD = pathlib.Path(sys.argv[1]).resolve(), pathlib.Path(sys.argv[2]).resolve()
-GEARBOX = str(BUILD / "gearbox-bin")
-EXPERIMENT = """schema = 1
-[experiment]
-name = "tiny"
-question = "Does it run?"
-hypothesis = "Yes."
-[factors]
-procs = [1]
-collector = ["concurrent", "stw"]
-[[workload]]
-name = "ping_pong"
-params = { rounds = 500 }
-[design]
-blocks = 2
-"""
+from shared import GEARBOX, PING_PONG, SOURCE, experiment, program
+
+EXPERIMENT = experiment(PING_PONG, collectors=("concurrent", "stw"))
 # In the place of Python: the analysis is no part of these tests, except for its output.
 ANALYSIS = """#!/bin/sh
 [ "$2" = analysis.check ] && exit 0  # what `resume` asks first
@@ -65,9 +52,7 @@ class Case(unittest.TestCase):
         self.folder = pathlib.Path(folder.name)
         self.experiment = self.folder / "tiny.toml"
         self.experiment.write_text(EXPERIMENT)
-        self.analysis = self.folder / "python3"
-        self.analysis.write_text(ANALYSIS)
-        self.analysis.chmod(0o755)
+        self.analysis = program(self.folder / "python3", ANALYSIS)
         self.environment = {**os.environ, "GEARBOX_ROOT": str(SOURCE), "GEARBOX_PYTHON": str(self.analysis)}
 
     def call(self, *arguments, out=None, err=None, closed=()):

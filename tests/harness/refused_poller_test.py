@@ -2,15 +2,15 @@
 
 Usage: refused_poller_test.py <source dir> <build dir>. A seccomp filter makes io_uring_setup fail with EPERM for gearbox and all that it starts.
 """
-import ctypes
+import errno
 import json
 import pathlib
-import struct
 import subprocess
 import sys
 import tempfile
 
-SOURCE, BUILD = pathlib.Path(sys.argv[1]).resolve(), pathlib.Path(sys.argv[2]).resolve()
+from shared import GEARBOX, BUILD, SOURCE, refuse_io_uring
+
 EXPERIMENT = """schema = 1
 [experiment]
 name = "refused"
@@ -34,22 +34,9 @@ timeout_s = 60
 """
 
 
-def refuse_io_uring():
-    """Runs in the child. BPF: load the call's number; io_uring_setup (425) returns EPERM, everything else is allowed."""
-    def instruction(code, jump_true, jump_false, k):
-        return struct.pack("HBBI", code, jump_true, jump_false, k)
-    program = instruction(0x20, 0, 0, 0) + instruction(0x15, 0, 1, 425) + instruction(0x06, 0, 0, 0x00050000 | 1) + instruction(0x06, 0, 0, 0x7FFF0000)
-    buffer = ctypes.create_string_buffer(program, len(program))
-    header = struct.pack("HxxxxxxQ", 4, ctypes.addressof(buffer))
-    libc = ctypes.CDLL(None, use_errno=True)
-    unused = ctypes.c_ulong(0)
-    if libc.prctl(38, ctypes.c_ulong(1), unused, unused, unused) != 0 or libc.prctl(22, ctypes.c_ulong(2), ctypes.create_string_buffer(header, len(header)), unused, unused) != 0:
-        raise OSError(ctypes.get_errno(), "prctl")
-
-
 def gearbox(*arguments):
-    return subprocess.run([str(BUILD / "gearbox-bin"), *arguments], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=500, cwd=BUILD,
-                          preexec_fn=refuse_io_uring, env={"PATH": "/usr/bin:/bin", "GEARBOX_ROOT": str(SOURCE), "HOME": "/nonexistent", "LANG": "C.UTF-8"})
+    return subprocess.run([GEARBOX, *arguments], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=500, cwd=BUILD,
+                          preexec_fn=refuse_io_uring(errno.EPERM), env={"PATH": "/usr/bin:/bin", "GEARBOX_ROOT": str(SOURCE), "HOME": "/nonexistent", "LANG": "C.UTF-8"})
 
 
 def main():
