@@ -12,7 +12,8 @@
 //             G2  Spinning Ms are counted in spinning_ exactly; a spinning P has its flag up.
 //             G3  If anything is queued, an M is spinning, or every P is busy, or a wake is under way (submit
 //                 publishes, then looks at spinning_; a spinner that gives up lowers spinning_, then looks at all
-//                 queues again: one of the two sees the other).
+//                 queues again: one of the two sees the other). What is handed over waits in runnext for its own P,
+//                 which is about to look.
 // Go's rules. Every 61st slice of a P comes from the global queue, if anything is there, so that it cannot starve.
 //             runnext inherits the time slice, so that a pair that readies each other cannot starve the ring; such a pick
 //             begins no slice and brings the global queue no nearer, or a goroutine that computes would come back from
@@ -64,7 +65,8 @@ struct Options {
 
   void visit(OptionVisitor& v) {
     v.field("runnext", runnext,
-            "The latest goroutine made runnable goes to the front. Off: to the tail of the ring, like all others.");
+            "The latest goroutine made runnable goes to the front. Off: to the tail of the ring, like all others; "
+            "only what is handed over still goes to the front.");
     v.field("inherit_slice", inherit_slice,
             "A goroutine from runnext continues the slice of the one before it. Off: two that ready each other can "
             "starve the ring.");
@@ -108,7 +110,7 @@ class Gmp final : public Scheduler {
                                      (why == Why::kYielded && options_.yield_to == YieldTo::kLocal));
     if (local) [[likely]] {
       Queue& q = *queues_[p];
-      if (options_.runnext && why != Why::kYielded) {
+      if ((options_.runnext && why != Why::kYielded) || why == Why::kHandedOver) {
         if (G* kicked_out = q.runnext.put(g)) put(q, kicked_out);
       } else {
         put(q, g);

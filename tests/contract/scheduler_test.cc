@@ -317,7 +317,7 @@ TEST_P(SchedulerContract, APairThatReadiesEachOtherStarvesNobody) {
       else if (!partner.queued)
         world.put(partner, 0, Why::kReadied);
     });
-    const bool from_queue = third == Why::kSpawned || third == Why::kReadied;
+    const bool from_queue = third == Why::kSpawned || third == Why::kReadied || third == Why::kHandedOver;
     if (keeps(Promise::kPairIsPreempted) || !from_queue)
       EXPECT_TRUE(is_fair) << static_cast<int>(third);
     else
@@ -334,7 +334,7 @@ TEST_P(SchedulerContract, OneThatReadiesItselfStarvesNobody) {
     const bool is_fair = is_picked(world, herd[1], kMostPicks, [&](TestG& g, bool slice_is_over) {
       world.put(g, 0, slice_is_over ? Why::kPreempted : Why::kReadied);
     });
-    const bool from_queue = third == Why::kSpawned || third == Why::kReadied;
+    const bool from_queue = third == Why::kSpawned || third == Why::kReadied || third == Why::kHandedOver;
     if (keeps(Promise::kPairIsPreempted) || !from_queue)
       EXPECT_TRUE(is_fair) << static_cast<int>(third);
     else
