@@ -36,6 +36,7 @@ enum class Mutant : std::uint32_t {
   kNoBirthStamp,         // a goroutine is born in a group of slots that scans skip, and does not say so
   kHideRegisters,        // what an interrupted goroutine holds in registers is not a root
   kStaleDeadline,        // a deadline that was moved while its timer fired ends operations all the same
+  kNoRestart,            // a goroutine that is interrupted inside a restartable sequence goes on in its middle
   kCount
 };
 

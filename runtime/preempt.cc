@@ -12,6 +12,7 @@
 #include "base/os/file.h"
 #include "base/os/thread.h"
 #include "base/sanitize.h"
+#include "interfaces/mutant.h"
 #include "interfaces/restart.h"
 #include "runtime/runtime.h"
 
@@ -106,7 +107,7 @@ void Runtime::interrupted(Machine* m, ucontext_t* registers) {
     counters_.signals_refused.fetch_add(1, std::memory_order_relaxed);
     return;
   }
-  general[REG_RIP] = static_cast<greg_t>(preempt::restart_of(pc));
+  if (!GEARBOX_MUTANT(kNoRestart)) general[REG_RIP] = static_cast<greg_t>(preempt::restart_of(pc));
   const Context saved = g->context;
   g->context.sp = reinterpret_cast<void*>(sp);
   g->context.pc = reinterpret_cast<void*>(pc);
