@@ -4,6 +4,7 @@
 
 #include "tests/contract/graph_fuzz.h"
 #include "tests/contract/option_ends.h"
+#include "tests/sanitized.h"
 
 namespace gearbox::testing {
 namespace {
@@ -280,7 +281,7 @@ TEST_P(CollectorContract, AFullHeapIsCollectedAndTheCallerGoesOn) {
   if (!frees()) GTEST_SKIP() << "never frees";
   auto w = world(64);
   w->run([&] {
-    for (int i = 0; i < 3000; ++i) ASSERT_NE(w->allocate(&kBytesDesc, 100000), nullptr) << i;
+    for (int i = 0; i < (kSanitized ? 1500 : 3000); ++i) ASSERT_NE(w->allocate(&kBytesDesc, 100000), nullptr) << i;
   });
 }
 

@@ -32,6 +32,7 @@ TEST_P(SchedulerContract, ReturnsEachEnqueuedGExactlyOnce) {
   Herd herd(10'000);
   for (std::size_t n :
        {1, 2, 3, 15, 16, 17, 18, 33, 63, 64, 65, 66, 255, 256, 257, 258, 1025, 4095, 4097, 4098, 10'000}) {
+    if (kSanitized && n > 1025) break;
     for (Why why : kAllWhys) {
       for (PId from : {PId{0}, procs - 1, kNoP}) {
         for (bool as_list : {false, true}) {
@@ -419,11 +420,12 @@ TEST_P(SchedulerContract, APThatComesBackWorks) {
 TEST_P(SchedulerContract, CheckDiesOfAQueuedGThatIsNotRunnable) {
   for (Why why : kAllWhys) {
     for (PId from : {PId{0}, kNoP}) {
+      if (kSanitized && why != Why::kReadied) continue;  // each look is a process
       ParkingWorld world(GetParam(), 1, 1);
       Herd herd(3);
       for (std::size_t i = 0; i < herd.size(); ++i) world.put(herd[i], from, why);
       world.scheduler().check();
-      for (std::size_t i = kSanitized ? 2 : 0; i < herd.size(); ++i) {
+      for (std::size_t i = 0; i < herd.size(); ++i) {
         herd[i].status = GStatus::kWaiting;
         EXPECT_DEATH(world.scheduler().check(), "runnable|status")
             << "goroutine " << i << " queued as " << static_cast<int>(why) << " from " << from;

@@ -183,7 +183,7 @@ std::uint64_t receive_early(std::uint64_t seed) {
   Chan<Node*> channel(1);
   std::list<Gate> gates;
   for (std::size_t i = 0; i < 32 * roots::kShards; ++i) gates.emplace_back(shut);
-  return beside_collections(seed, 60, [&](int) {
+  return beside_collections(seed, 20, [&](int) {
     [&]() __attribute__((noinline)) { channel.send(chain(3)); }
     ();
     scrub_stack();
