@@ -72,6 +72,7 @@ TEST(CellRunner, AResultThatCannotBeBelievedIsAFailureThatNamesTheField) {
       {R"({"status":"ok","metrics":[{"name":"a","unit":"s","better":"lower","value":1},{"name":"b"}]})", "metrics[1]"},
       {R"({"status":"ok","metrics":[{"name":"a","unit":"s","better":"sideways","value":1}]})", "metrics[0].better"},
       {R"({"status":"ok","metrics":[{"name":"a","unit":"s","better":"lower","value":"1"}]})", "metrics[0].value"},
+      {R"({"status":"ok","metrics":[{"name":"a","unit":"ns","better":"lower","value":-1}]})", "metrics[0].value"},
       {R"({"status":"ok","metrics":[{"name":"a","unit":3,"better":"lower","value":1}]})", "metrics[0].unit"},
       {R"({"status":"ok","metrics":[{"name":"","unit":"s","better":"lower","value":1}]})", "metrics[0].name"},
       {R"({"status":"ok","metrics":[{"name":"a","unit":"s","better":"lower","value":1},

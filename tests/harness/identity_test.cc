@@ -149,53 +149,8 @@ class Folder : public ::testing::Test {
     const Json workload = {{"name", "fake"}, {"headline", "throughput"}};
     return RunDirectory::create(folder_, "fake", "text", {{"workloads", Json::array({workload})}}, "");
   }
-  static Json last_record(const RunDirectory& run) {
-    const std::string text = *os::read_file(run.path() + "/cells.jsonl");
-    const auto before = text.rfind('\n', text.size() - 2);
-    return *parse_json(text.substr(before == std::string::npos ? 0 : before + 1), "the last line");
-  }
   std::string folder_;
 };
-
-TEST_F(Folder, WhatCouldNotBeReadBackIsNeverWrittenAsOk) {
-  auto run = create();
-  ASSERT_TRUE(run) << run.error().message;
-  const auto metric = [](const char* name, const char* better, Json value, const char* unit = "x/s") {
-    return Json{{"name", name}, {"unit", unit}, {"better", better}, {"value", std::move(value)}};
-  };
-  struct Case {
-    Json metrics;
-    const char* said;
-  };
-  const Json good = metric("throughput", "higher", 5);
-  std::uint64_t attempt = 0;
-  for (const Case& c : {Case{Json::array({good, metric("depth", "sideways", 1)}), "better is 'sideways'"},
-                        Case{Json::array({metric("throughput", "higher", nullptr)}), "no positive 'throughput'"},
-                        Case{Json::array({metric("throughput", "higher", 0)}), "no positive 'throughput'"},
-                        Case{Json::array(), "no positive 'throughput'"},
-                        Case{Json::array({good, good}), "two metrics named 'throughput'"},
-                        Case{Json::array({good, metric("pause", "lower", -1, "ns")}), "negative"}}) {
-    CellOutcome outcome;
-    outcome.record = {{"seq", 0},          {"attempt", ++attempt}, {"workload", "fake"},    {"status", "ok"},
-                      {"reason", nullptr}, {"metrics", c.metrics}, {"hists", Json::array()}};
-    ASSERT_TRUE(run->append(outcome));
-    const Json record = last_record(*run);
-    EXPECT_EQ(record["status"], "check_failed") << to_line(record);
-    EXPECT_NE(record["reason"].get<std::string>().find(c.said), std::string::npos) << to_line(record);
-    EXPECT_TRUE(record["metrics"].empty());
-  }
-  CellOutcome outcome;
-  outcome.record = {{"seq", 0},
-                    {"attempt", 9},
-                    {"workload", "fake"},
-                    {"status", "ok"},
-                    {"reason", nullptr},
-                    {"metrics", Json::array({good})},
-                    {"hists", Json::array()}};
-  ASSERT_TRUE(run->append(outcome));
-  EXPECT_EQ(last_record(*run)["status"], "ok");
-  EXPECT_EQ(last_record(*run)["run"], run->manifest()["run_id"]);
-}
 
 TEST_F(Folder, TheManifestCountsAndHashesWhatThereIs) {
   auto run = create();
