@@ -10,4 +10,8 @@ inline constexpr bool kSanitized = true;
 inline constexpr bool kSanitized = false;
 #endif
 
+// What a sanitizer says of a bad address, as a part of a regular expression: also the one for undefined behaviour, which
+// sees a misaligned pointer before it is used.
+#define GEARBOX_SANITIZERS_WORDS "AddressSanitizer|ThreadSanitizer: SEGV|runtime error: .* address"
+
 }  // namespace gearbox::testing

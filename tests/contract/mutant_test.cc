@@ -9,6 +9,7 @@
 #include "base/os/file.h"
 #include "interfaces/mutant.h"
 #include "tests/contract/graph_fuzz.h"
+#include "tests/sanitized.h"
 
 namespace gearbox::testing {
 namespace {
@@ -68,7 +69,7 @@ TEST_P(Mutants, IsNoticed) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   EXPECT_DEATH(provoke(GetParam(), GetParam().mutant, kSeeds),
                "gearbox: contract broken|gearbox: invariant .* broken|checkmark: reachable and not marked|"
-               "a bad address was used|AddressSanitizer|ThreadSanitizer: SEGV");
+               "a bad address was used|" GEARBOX_SANITIZERS_WORDS);
 }
 
 TEST_P(Mutants, ControlEndsWell) {

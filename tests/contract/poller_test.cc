@@ -307,11 +307,16 @@ TEST_P(PollerContract, O8_WakeBeforeDuringAndAfterAWait) {
     while (!woken.load()) poller().poll(0, -1, 16, ready);
     waker.join();
   }
-  // After: what is left over is at most one wake, and then the poller sleeps again.
+  // After: what is left over is at most one wake, and then the poller sleeps again. A poll that says "woken" may have been
+  // interrupted (O7): the kernel does that for its own purposes, such as the end of a ring of an earlier test.
   poller().poll(0, 0, 16, ready);
-  for (int i = 0; i < 4; ++i) poller().poll(0, 1'000'000, 16, ready);
-  const std::int64_t began = os::monotonic_ns();
-  EXPECT_FALSE(poller().poll(0, 2'000'000, 16, ready).woken);
+  constexpr int kMostPolls = 50;
+  int polls = 0;
+  std::int64_t began;
+  do {
+    ASSERT_LT(polls++, kMostPolls) << "it does not sleep any more";
+    began = os::monotonic_ns();
+  } while (poller().poll(0, 2'000'000, 16, ready).woken);
   EXPECT_GE(os::monotonic_ns() - began, 2'000'000);
 }
 

@@ -297,7 +297,7 @@ TEST_P(RuntimeMutants, IsKilled) {
   ::testing::FLAGS_gtest_death_test_style = "threadsafe";
   EXPECT_DEATH(provoke(GetParam(), GetParam().mutant),
                "damaged objects were found|checkmark: reachable and not marked|gearbox: invariant .* broken|"
-               "gearbox: contract broken|unexpected signal: SIGSEGV|AddressSanitizer|ThreadSanitizer: SEGV");
+               "gearbox: contract broken|unexpected signal: SIGSEGV|" GEARBOX_SANITIZERS_WORDS);
 }
 
 TEST_P(RuntimeMutants, ControlEndsWell) {
