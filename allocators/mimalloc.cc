@@ -48,6 +48,7 @@
 #include "base/check.h"
 #include "base/lock.h"
 #include "base/os/memory.h"
+#include "base/sanitize.h"
 #include "interfaces/allocator.h"
 #include "interfaces/current.h"
 #include "interfaces/mutant.h"
@@ -266,11 +267,9 @@ extern "C" const char* __tsan_default_suppressions() { return "called_from_lib:l
 // Nor does it see how the library passes a block from one thread to another, and reports the zeroing of a block as a
 // race with its former life. So every free happens before every later allocation here, for the sanitizer
 // only; the zeroing comes after that.
-extern "C" void __tsan_acquire(void*);
-extern "C" void __tsan_release(void*);
 void* Mimalloc::take_from(mi_heap_t* heap, std::size_t bytes) {
   void* block = library().heap_malloc(heap, bytes);
-  __tsan_acquire(this);
+  tell_tsan_seen(this);
   return block == nullptr ? nullptr : std::memset(block, 0, bytes);
 }
 #else
@@ -311,9 +310,7 @@ void Mimalloc::give_block(void* block, std::size_t bytes) {
     range_->own.give(at, bytes);
     return;
   }
-#if defined(__SANITIZE_THREAD__)
-  __tsan_release(this);
-#endif
+  tell_tsan_published(this);
   library().free(block);
 }
 

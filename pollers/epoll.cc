@@ -31,6 +31,7 @@
 
 #include "base/lock.h"
 #include "base/os/socket.h"
+#include "base/sanitize.h"
 #include "interfaces/poller.h"
 #include "interfaces/registry.h"
 #include "interfaces/world.h"
@@ -103,6 +104,7 @@ class Epoll final : public Poller {
     conn->fd = fd;
     const std::uint64_t data = reinterpret_cast<std::uint64_t>(conn) |
                                std::uint64_t{conn->generation.load(std::memory_order_relaxed)} << kAddressBits;
+    tell_tsan_published(conn);  // to whoever is given an event of it; the kernel orders the two
     if (const int added = os::epoll_add(epoll_fd_, fd, kInterest, data); added < 0) {
       conn->fd = -1;
       give_conn(conn);
@@ -263,6 +265,7 @@ class Epoll final : public Poller {
 
   void handle(const os::EpollEvent& event, std::uint32_t budget, GList& ready, PollResult& result) noexcept {
     auto* conn = reinterpret_cast<EpollConn*>(event.data & ((std::uint64_t{1} << kAddressBits) - 1));
+    tell_tsan_seen(conn);
     if (conn->generation.load(std::memory_order_acquire) != static_cast<std::uint16_t>(event.data >> kAddressBits)) {
       stale_.fetch_add(1, std::memory_order_relaxed);
       return;

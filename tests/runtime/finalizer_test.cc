@@ -44,16 +44,18 @@ TEST_P(FinalizerProgram, AnObjectThatIsGivenAFinalizerAgainIsFinalizedAgain) {
   for (bool by_itself : {true, false}) {
     run(setup(), [by_itself] {
       struct Lives {
-        int count = 0;
+        std::atomic<int> count{0};
         bool by_itself;
         Root<Node> risen;
         static void end(Lives* lives, Node* n) {
           EXPECT_TRUE(n->intact());
-          if (++lives->count > 3) return;
-          lives->risen = n;
-          if (lives->by_itself) set_finalizer(n, [lives](Node* dead) { end(lives, dead); });
+          if (lives->count < 3) {
+            lives->risen = n;
+            if (lives->by_itself) set_finalizer(n, [lives](Node* dead) { end(lives, dead); });
+          }
+          ++lives->count;  // last: the program goes on with what is above
         }
-      } lives{.by_itself = by_itself, .risen = {}};
+      } lives{.count = 0, .by_itself = by_itself, .risen = {}};
       [&]() __attribute__((noinline)) {
         set_finalizer(make<Node>(1u), [&lives](Node* n) { Lives::end(&lives, n); });
       }
