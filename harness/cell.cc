@@ -51,10 +51,10 @@ Status fits_this_build(const Cell& cell) {
   Cell here = cell;
   if (auto made = make_effective(here); !made) return made.error();
   const auto look = [](const std::string& owner, const OptionPairs& planned, const OptionPairs& now) -> Status {
-    for (const auto& [name, value] : now)
-      if (std::none_of(planned.begin(), planned.end(), [&](const auto& pair) { return pair.first == name; }))
-        return Error{
-            fmt::format("{} has an option {} in this build, {}, that the plan does not name", owner, name, value)};
+    for (const auto& option : now)
+      if (std::none_of(planned.begin(), planned.end(), [&](const auto& pair) { return pair.first == option.first; }))
+        return Error{fmt::format("{} has an option {} in this build, {}, that the plan does not name", owner,
+                                 option.first, option.second)};
     return Ok{};
   };
   if (auto same = look("workload " + cell.workload, cell.params, here.params); !same) return same;

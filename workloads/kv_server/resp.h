@@ -50,8 +50,8 @@ class Parser {
   void set_limits(ParserLimits limits) noexcept { limits_ = limits; }
   // What the request under way takes beside its bytes, here and in `request`.
   std::size_t memory_bytes(const Request& request) const noexcept {
-    return pieces_.capacity() * sizeof(pieces_[0]) + request.arguments.capacity() * sizeof(request.arguments[0]) +
-           request.scratch.capacity();
+    return pieces_.capacity() * sizeof(decltype(pieces_)::value_type) +
+           request.arguments.capacity() * sizeof(decltype(request.arguments)::value_type) + request.scratch.capacity();
   }
   // After a large request: keeps no more than small ones need.
   void shrink(Request& request);
