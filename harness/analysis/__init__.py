@@ -8,6 +8,7 @@ Layers, each importing only those above it:
     records     text on disk -> JSON values with their places
     rules       what a manifest, a planned cell and a record must look like
     identity    what is one cell, and labels for it
+    treatments  levels of a run's factors, their names, and how one treatment is found from another
     check       is a run directory what a run has written? One set of rules for every verb, `resume` included
     load        a run directory -> Run (one row per planned invocation)
     stats       numbers -> estimates, intervals, verdicts; knows nothing of runs

@@ -19,7 +19,7 @@ import textwrap
 from typing import TYPE_CHECKING
 
 from . import load
-from .load import GEARS, BadInput, Run
+from .load import BadInput, Run
 
 if TYPE_CHECKING:
     from .study import Study
@@ -44,8 +44,8 @@ def table_verb(options, run: Run) -> int:
     from .study import Study
     study = Study(run)
     if options.json:
-        print(jsonout.dumps({"run": study.run.manifest["run_id"], "baseline": study.run.baseline, "works": works(study),
-                             "comparisons": [_comparison(item) for item in study.comparisons]}))
+        print(jsonout.dumps({"run": study.run.manifest["run_id"], "baseline": study.run.factors.named(study.run.baseline), "works": works(study),
+                             "comparisons": [_comparison(study, item) for item in study.comparisons]}))
     else:
         sys.stdout.write(table.text(study))
     return 0
@@ -101,8 +101,8 @@ def works(study: Study) -> dict[str, dict]:
             for work, item in study.run.identities.items()}
 
 
-def _comparison(item) -> dict:
-    return {**{field.name: getattr(item, field.name) for field in dataclasses.fields(item)}, "combo": dict(zip(GEARS, item.combo))}
+def _comparison(study: Study, item) -> dict:
+    return {**{field.name: getattr(item, field.name) for field in dataclasses.fields(item)}, "treatment": study.run.factors.named(item.treatment)}
 
 
 def facts(study: Study) -> dict:
@@ -110,13 +110,13 @@ def facts(study: Study) -> dict:
     run = study.run
     return {
         "experiment": run.manifest["experiment"], "run": run.manifest["run_id"], "question": run.manifest.get("question"),
-        "alpha": study.alpha, "rope_pct": study.rope_pct, "baseline": dict(zip(GEARS, run.baseline)), "notes": run.notes,
+        "alpha": study.alpha, "rope_pct": study.rope_pct, "factors": run.levels, "baseline": run.factors.named(run.baseline), "notes": run.notes,
         "planned": len(run.plan), "measured": sum(cell.ok for cell in run.cells), "not_run": run.not_run, "kept_aside": run.aside, "works": works(study),
-        "summary": words.summary(study), "gear_effects": study.gear_effects, "interactions": study.interactions,
-        "comparisons": [_comparison(item) for item in study.comparisons],
-        "overall": [{"combo": dict(zip(GEARS, combo)), "speed_ratio": ratio} for combo, ratio in study.overall.items()],
+        "summary": words.summary(study), "effects": study.effects, "interactions": study.interactions,
+        "comparisons": [_comparison(study, item) for item in study.comparisons],
+        "overall": [{"treatment": run.factors.named(treatment), "speed_ratio": ratio} for treatment, ratio in study.overall.items()],
         "anova": study.anova, "anova_by_workload": study.anova_by_work,
-        "failures": [{"seq": cell.seq, "block": cell.block, "workload": cell.work, "combo": dict(zip(GEARS, cell.combo)), "status": cell.status,
+        "failures": [{"seq": cell.seq, "block": cell.block, "workload": cell.work, "replicate": cell.replicate, "treatment": run.factors.named(cell.treatment), "status": cell.status,
                       "reason": cell.reason, "attempts": cell.attempts} for cell in run.failures],
         "illegal": run.manifest.get("illegal") or []}
 
@@ -126,14 +126,16 @@ def analysis_text(study: Study) -> str:
     lines: list[str] = []
     for sentence in words.summary(study):
         lines += textwrap.wrap(sentence, 110, initial_indent="* ", subsequent_indent="  ")
-    lines += ["", "gear effects: speed ratio to the baseline level, all else matched",
-              f"  {'gear':<10} {'level':<24} {'workload':<24} {'ratio':>6} {'interval':<16} {'pairs':>5} {'p (Holm)':>8}  verdict"]
-    for effect in study.gear_effects:
+    word = study.run.factors.word
+    width = max(10, *(len(factor) for factor in study.run.factors.names))
+    lines += ["", f"{word} effects: speed ratio to the baseline level, all else matched",
+              f"  {word:<{width}} {'level':<24} {'workload':<24} {'ratio':>6} {'interval':<16} {'pairs':>5} {'p (Holm)':>8}  verdict"]
+    for effect in study.effects:
         ratio = effect.ratio
         bounds = f"[{ratio.low:.3f}, {ratio.high:.3f}]" if ratio and ratio.low is not None else "-"
         p = "-" if effect.p_holm is None else f"{effect.p_holm:.4f}" if effect.p_holm >= 0.0001 else "<0.0001"
         value = f"{ratio.ratio:.3f}" if ratio else "-"
-        lines.append(f"  {effect.gear:<10} {effect.level:<24} {effect.work or 'all workloads':<24} {value:>6} {bounds:<16} {ratio.n if ratio else 0:>5} {p:>8}  "
+        lines.append(f"  {effect.factor:<{width}} {effect.level:<24} {effect.work or 'all workloads':<24} {value:>6} {bounds:<16} {ratio.n if ratio else 0:>5} {p:>8}  "
                      f"{effect.verdict if ratio else 'no matched pair'}")
     lines += [""] + anova_lines("all workloads", study.anova)
     for work, result in study.anova_by_work.items():
@@ -160,7 +162,7 @@ VERBS = {
     "table": (table_verb, "medians, ratios to the baseline and verdicts, as text"),
     "plot": (plot_verb, "draws the figures into RUN/figures (SVG, PNG and the data as CSV)"),
     "report": (report_verb, "writes RUN/report.html, one self-contained page; draws figures that are missing or stale"),
-    "analyze": (analyze_verb, "gear effects, interactions, analysis of variance, failures"),
+    "analyze": (analyze_verb, "effects of each factor, interactions, analysis of variance, failures"),
     "compare": (compare_verb, "two runs against each other, workload by workload"),
 }
 

@@ -15,10 +15,12 @@ from __future__ import annotations
 import dataclasses
 import math
 import textwrap
+from typing import Any
 
 from . import identity, load, stats
 from .format import amount
 from .load import GEARS, BadInput
+from .treatments import Treatment, kind
 from .stats import Ratio
 from .study import Study
 
@@ -29,7 +31,7 @@ WIDTH = 110
 class Row:
     work: str  # as run A calls it
     work_b: str
-    combo: tuple[str, ...]
+    treatment: Treatment
     metric: str
     n_a: int
     n_b: int
@@ -57,9 +59,9 @@ def compare(a: Study, b: Study) -> Result:
     rows = []
     options_a, options_b = _options(a), _options(b)
     cells_a, cells_b = _planned(a, options_a, options_b), _planned(b, options_b, options_a)
-    for key, (work, combo) in cells_a.items():
+    for key, (work, treatment) in cells_a.items():
         if key in cells_b:
-            rows.append(_row(a, b, work, cells_b[key][0], combo, cells_b[key][1]))
+            rows.append(_row(a, b, work, cells_b[key][0], treatment, cells_b[key][1]))
     for row, adjusted in zip(rows, stats.holm([row.speed_ratio.p if row.speed_ratio else None for row in rows])):
         row.p_holm = adjusted
         row.verdict = stats.verdict(row.speed_ratio, "higher", adjusted, "speed", a.rope_pct, a.alpha)
@@ -78,57 +80,58 @@ def compare(a: Study, b: Study) -> Result:
 Options = dict[tuple[str, str], dict[str, set[str]]]  # (kind, whose) -> option -> the values that a run's cells have for it
 
 
-def _owners(work: identity.Work, run: load.Run, combo: tuple[str, ...]) -> list[tuple[tuple[str, str], dict[str, str]]]:
-    """Everything with options that a cell consists of: (what it is, option -> effective value)."""
-    gears = [((gear, level.partition(":")[0]), run.options[gear, level]) for gear, level in zip(GEARS, combo)]
-    return [(("workload", work.workload), dict(work.params)), *gears, (("runtime", ""), dict(work.runtime))]
+def _owners(line: dict[str, Any]) -> list[tuple[tuple[str, str], dict[str, str]]]:
+    """Everything with options that a planned cell consists of: (what it is, option -> effective value)."""
+    effective = line["effective"]
+    gears = [((gear, line["combo"][gear].partition(":")[0]), effective[gear]) for gear in GEARS]
+    return [(("workload", line["workload"]), effective["params"]), *gears, (("runtime", ""), effective["runtime"])]
 
 
-def _cells(study: Study) -> list[tuple[str, tuple[str, ...]]]:
-    return [(work, combo) for work in study.run.works for combo in study.run.combos if study.planned(work, combo)]
+def _cells(study: Study) -> list[tuple[str, Treatment]]:
+    return [(work, treatment) for work in study.run.works for treatment in study.run.factors.planned[work]]
 
 
 def _options(study: Study) -> Options:
     found: Options = {}
-    for work, combo in _cells(study):
-        for owner, options in _owners(study.run.identities[work], study.run, combo):
+    for work, treatment in _cells(study):
+        for owner, options in _owners(study.run.examples[work, treatment]):
             for name, value in options.items():
                 found.setdefault(owner, {}).setdefault(name, set()).add(value)
     return found
 
 
-def _planned(study: Study, own: Options, other: Options) -> dict[tuple, tuple[str, tuple[str, ...]]]:
+def _planned(study: Study, own: Options, other: Options) -> dict[tuple, tuple[str, Treatment]]:
     """What is asked in full -> (this run's name for the work item, combination), in the order of the tables."""
     if len({work.build for work in study.run.identities.values()}) > 1:
         raise BadInput(f"{study.run.path}: its records are of several builds, so it cannot stand for one side of a comparison")
-    found: dict[tuple, tuple[str, tuple[str, ...]]] = {}
-    for work, combo in _cells(study):
-        item = study.run.identities[work]
-        key: list = [item.workload, item.procs]
-        for owner, options in _owners(item, study.run, combo):
+    found: dict[tuple, tuple[str, Treatment]] = {}
+    for work, treatment in _cells(study):
+        line = study.run.examples[work, treatment]
+        key: list = [line["workload"], line["procs"]]
+        for owner, options in _owners(line):
             counts = [(name, value) for name, value in sorted(options.items()) if name in other.get(owner, options) or len(own[owner][name]) > 1]
             key += [owner, tuple(counts)]
         if tuple(key) in found:
-            raise BadInput(f"{study.run.path}: {' on '.join((work, '/'.join(combo)))} and {' on '.join((found[tuple(key)][0], '/'.join(found[tuple(key)][1])))} are one cell")
-        found[tuple(key)] = (work, combo)
+            raise BadInput(f"{study.run.path}: {_cell_words(study, work, treatment)} and {_cell_words(study, *found[tuple(key)])} are one cell")
+        found[tuple(key)] = (work, treatment)
     return found
 
 
-def _cell_words(study: Study, work: str, combo: tuple[str, ...]) -> str:
-    item = study.run.identities[work]
-    params = ", ".join(f"{name}={value}" for name, value in item.params)
-    return f"{item.workload} ({params or 'no parameters'}), procs {item.procs}: {', '.join(combo)}"
+def _cell_words(study: Study, work: str, treatment: Treatment) -> str:
+    line = study.run.examples[work, treatment]
+    params = ", ".join(f"{name}={value}" for name, value in sorted(line["effective"]["params"].items()))
+    return f"{line['workload']} ({params or 'no parameters'}), procs {line['procs']}: {', '.join(line['combo'][gear] for gear in GEARS)}"
 
 
-def _row(a: Study, b: Study, work: str, work_b: str, combo: tuple[str, ...], combo_b: tuple[str, ...]) -> Row:
-    va, vb = list(a.values(work, combo).values()), list(b.values(work_b, combo_b).values())
+def _row(a: Study, b: Study, work: str, work_b: str, treatment: Treatment, treatment_b: Treatment) -> Row:
+    va, vb = ([value for _, value in side.samples(*key)] for side, key in ((a, (work, treatment)), (b, (work_b, treatment_b))))
     same = a.run.metrics[work] == b.run.metrics[work_b]
     ratio = stats.welch_ratio(vb, va, a.alpha) if same else None
     if ratio is not None and a.sign(work) < 0:
         ratio = ratio.inverted()
     ca, cb = stats.centre(va, a.alpha), stats.centre(vb, a.alpha)
-    return Row(work, work_b, combo, a.run.metrics[work].name, len(va), len(vb), sum(not cell.ok for cell in a.cells(work, combo)),
-               sum(not cell.ok for cell in b.cells(work_b, combo_b)), ca.median if ca else None, cb.median if cb else None, ratio,
+    return Row(work, work_b, treatment, a.run.metrics[work].name, len(va), len(vb), sum(not cell.ok for cell in a.cells(work, treatment)),
+               sum(not cell.ok for cell in b.cells(work_b, treatment_b)), ca.median if ca else None, cb.median if cb else None, ratio,
                stats.mann_whitney(vb, va, a.alpha), stats.cliffs_delta(vb, va), None, "inconclusive")
 
 
@@ -155,16 +158,17 @@ def differences(study_a: Study, study_b: Study, options_a: Options, options_b: O
         for key in keys:
             if left.get(key) != right.get(key):
                 found.append(f"{section + ' ' if section else ''}{key}: {left.get(key)} -> {right.get(key)}")
-    for gear, one, other in zip(GEARS, a.baseline, b.baseline):
-        if one != other:
-            found.append(f"baseline {gear}: {one} -> {other}")
+    left, right = (run.factors.named(run.baseline) for run in (a, b))
+    for factor in dict.fromkeys([*left, *right]):
+        if left.get(factor) != right.get(factor):
+            found.append(f"baseline {kind(factor)}: {left.get(factor, 'no factor')} -> {right.get(factor, 'no factor')}")
     workloads_b = {entry["name"]: entry for entry in b.manifest["workloads"]}
     for entry in a.manifest["workloads"]:
         other = workloads_b.get(entry["name"])
         if other is not None and entry.get("headline") != other.get("headline"):
             found.append(f"headline of {entry['name']}: {entry.get('headline')} -> {other.get('headline')}")
     for workload in sorted({work.workload for work in a.identities.values()} & {work.workload for work in b.identities.values()}):
-        left, right = ({work.procs for work in run.identities.values() if work.workload == workload} for run in (a, b))
+        left, right = ({line["procs"] for line in run.plan if line["workload"] == workload} for run in (a, b))
         if left != right:
             found.append(f"procs of {workload}: {_values(left)} -> {_values(right)}")
     for owner in [owner for owner in options_a if owner in options_b]:
@@ -186,7 +190,7 @@ def text(a: Study, b: Study) -> str:
         lines += textwrap.wrap(f"differs: {item}", WIDTH, subsequent_indent="  ")
     if not result.rows:
         lines += ["", "the two runs have no cell in common: workload, parameters, procs, runtime options and the four gears with their options must be equal"]
-    name_width = min(40, max([len("combination")] + [len(a.run.short(row.combo)) for row in result.rows]))
+    name_width = min(40, max([len("combination")] + [len(a.run.short(row.treatment)) for row in result.rows]))
     previous = None
     for row in result.rows:
         metric = a.run.metrics[row.work]
@@ -198,7 +202,7 @@ def text(a: Study, b: Study) -> str:
         medians = [amount(value, unit) if value is not None else "-" for value in (row.median_a, row.median_b)]
         ratio, bounds = (f"{row.speed_ratio.ratio:.3f}", f"[{row.speed_ratio.low:.3f}, {row.speed_ratio.high:.3f}]"
                          if row.speed_ratio.low is not None else "-") if row.speed_ratio else ("", "")
-        name = a.run.short(row.combo)
+        name = a.run.short(row.treatment)
         name = name if len(name) <= name_width else name[:name_width - 1] + "…"
         verdict = f"unreliable: A {row.failed_a}, B {row.failed_b} failed" if row.verdict.startswith("unreliable") else row.verdict
         lines.append(f"  {name:<{name_width}} {medians[0]:>10} {medians[1]:>10} {f'{row.n_a}+{row.n_b}':>5} {ratio:>6} {bounds:<16} {verdict}"[:WIDTH].rstrip())

@@ -1,11 +1,11 @@
-"""Type-II analysis of variance on log(metric): which gears, and which pairs of gears, explain the spread.
+"""Type-II analysis of variance on log(metric): which factors, and which pairs of factors, explain the spread.
 
-    log(metric) ~ block + workload + (scheduler + allocator + collector + poller)^2
+    log(metric) ~ block + workload + (scheduler + allocator + collector + poller + procs + …)^2
 
 Type II asks of each term: how much does it explain beyond every other term that does not contain it. That is the right
 question for main effects in the presence of interactions, and it does not depend on the order of terms.
 
-Why not a library's formula. Real runs have holes: failed cells, one-factor-at-a-time designs, a gear with a single level.
+Why not a library's formula. Real runs have holes: failed cells, one-factor-at-a-time designs, a factor with a single level.
 There the design matrix is rank-deficient and the usual routines answer with NaN or a traceback. Here a term's degrees of
 freedom are the rank it adds, so an inestimable term has none and is reported in words. On balanced and on merely
 unbalanced data the numbers agree with statsmodels' anova_lm(typ=2); a test holds them together.
@@ -60,35 +60,37 @@ def _fit(matrices: Sequence[np.ndarray], y: np.ndarray) -> tuple[float, int]:
     return float(residual @ residual), int(rank)
 
 
-def anova(values: Sequence[float], blocks: Sequence[int], works: Sequence[str], combos: Sequence[tuple[str, ...]]) -> Anova:
+def anova(values: Sequence[float], blocks: Sequence[int], works: Sequence[str], treatments: Sequence[tuple[str, ...]],
+          factors: Sequence[str] = GEARS) -> Anova:
     """One entry per ok invocation. Never raises on small or holed data: notes say what could not be done."""
     notes: list[str] = []
     y = np.log(np.asarray(values, dtype=float))
     main: dict[str, np.ndarray] = {}
     for name, labels in [("block", [str(block) for block in blocks]), ("workload", list(works))] + [
-            (gear, [combo[index] for combo in combos]) for index, gear in enumerate(GEARS)]:
+            (factor, [treatment[index] for treatment in treatments]) for index, factor in enumerate(factors)]:
         columns = _columns(labels)
         if columns.shape[1]:
             main[name] = columns
     terms: dict[tuple[str, ...], np.ndarray] = {(name,): columns for name, columns in main.items()}
-    gears = [gear for gear in GEARS if gear in main]
-    for a, b in itertools.combinations(gears, 2):
+    word = "gear" if set(factors) <= set(GEARS) else "factor"
+    varied = [factor for factor in factors if factor in main]
+    for a, b in itertools.combinations(varied, 2):
         terms[(a, b)] = (main[a][:, :, None] * main[b][:, None, :]).reshape(y.size, -1)
     formula = "log(metric) ~ " + (" + ".join(
         [name for name in ("block", "workload") if name in main]
-        + ([f"({' + '.join(gears)})^2"] if len(gears) > 1 else gears)) or "1")
+        + ([f"({' + '.join(varied)})^2"] if len(varied) > 1 else varied)) or "1")
     if y.size < 2:
         notes.append("fewer than two measurements: no analysis of variance")
         return Anova(formula, int(y.size), 0, None, [], notes)
-    if not gears:
-        notes.append("every gear has a single level: there is no gear effect to test")
+    if not varied:
+        notes.append(f"every {word} has a single level: there is no {word} effect to test")
 
-    # Workloads differ by orders of magnitude in unit and size. Measured against that, every gear's share would be
+    # Workloads differ by orders of magnitude in unit and size. Measured against that, every factor's share would be
     # nothing, so shares are of what block and workload leave over.
     total, _ = _fit([matrix for key, matrix in terms.items() if key in (("block",), ("workload",))], y)
     rss, rank = _fit(list(terms.values()), y)
-    if "workload" in main and gears:
-        notes.append("gear effects that differ between workloads are part of this residual; the tables per workload separate them")
+    if "workload" in main and varied:
+        notes.append(f"{word} effects that differ between workloads are part of this residual; the tables per workload separate them")
     residual_df = y.size - rank
     if residual_df < 1:
         notes.append("as many parameters as measurements: sums of squares only, no tests; more blocks are needed")
@@ -113,8 +115,8 @@ def anova(values: Sequence[float], blocks: Sequence[int], works: Sequence[str], 
         share = explained / scale if not {"block", "workload"} & set(key) else None
         found.append(Term(" x ".join(key), df, explained, f, p, None, share,
                           explained / (explained + rss) if explained + rss > 0 else None))
-    gear_terms = [term for term in found if term.name not in ("block", "workload")]
-    for term, adjusted in zip(gear_terms, stats.holm([term.p for term in gear_terms])):
+    tested = [term for term in found if term.name not in ("block", "workload")]
+    for term, adjusted in zip(tested, stats.holm([term.p for term in tested])):
         term.p_holm = adjusted
     sd_pct = 100 * float(np.expm1(np.sqrt(noise))) if noise is not None else None
     return Anova(formula, int(y.size), int(residual_df), sd_pct, found, notes)

@@ -9,17 +9,21 @@ cell is a result: it stays in `Run.cells` with its status and reason, and its va
 line yet is "not run", which is different from failed, and is reported as such.
 
 Work items. The same workload may be planned with several parameter sets, processor counts, runtime options, or run by several
-builds; those are different questions and must never be averaged. `Cell.work` is a label made from the whole identity
-(identity.py), `Run.identities` has the identity itself.
+builds. Where the experiment does not call them factors, those are different questions and must never be averaged. `Cell.work`
+is a label made from the whole identity (identity.py), `Run.identities` has the identity itself.
+
+Treatments. What the experiment varies on purpose are its factors; `Cell.treatment` has the cell's levels of them, in the
+order of `Run.factors` (treatments.py). A run of schema 2 has four factors, the gears.
 """
 from __future__ import annotations
 
 import dataclasses
 from typing import Any
 
-from . import check, identity
+from . import check, identity, treatments
 from .check import GEARS
 from .records import BadInput, nearest
+from .treatments import Factors, Treatment
 
 __all__ = ["BadInput", "Cell", "GEARS", "Metric", "Run", "histogram", "load", "metric_value", "nearest"]
 
@@ -29,10 +33,11 @@ class Cell:
     """One planned invocation that has at least one complete attempt."""
     seq: int
     block: int
+    replicate: int  # which of the runs of this cell in this block; only the baseline has several
     workload: str
     work: str  # workload plus whatever differs between the work items of this run: a label, one to one with the identity
-    combo: tuple[str, str, str, str]  # in the order of GEARS
-    procs: int | None
+    treatment: Treatment  # in the order of Run.factors
+    procs: int
     status: str
     reason: str | None
     attempts: int
@@ -66,13 +71,11 @@ class Run:
     cells: list[Cell]
     works: list[str]  # work items in manifest order
     work_of: dict[int, str]  # seq -> work item
-    combos: list[tuple[str, str, str, str]]  # planned combinations, baseline levels first
-    levels: dict[str, list[str]]  # per gear, baseline level first
-    baseline: tuple[str, str, str, str]
+    factors: Factors
     metrics: dict[str, Metric]  # headline metric per work item
     seconds: dict[str, Metric]  # throughput of the work items whose headline is something else
     identities: dict[str, identity.Work]  # work item -> all that identifies it, effective values
-    options: dict[tuple[str, str], dict[str, str]]  # (gear, level) -> every option of the gear, effective values
+    examples: dict[tuple[str, Treatment], dict[str, Any]]  # (work item, treatment) -> one of its planned cells
     aside: int  # attempts that were repeated and do not count
     summaries: dict[str, str]  # work item -> one line on what the workload does
     not_run: int
@@ -91,14 +94,22 @@ class Run:
     def of(self, work: str) -> list[Cell]:
         return [cell for cell in self.cells if cell.work == work]
 
-    def short(self, combo: tuple[str, ...]) -> str:
-        """Names only the gears that differ from the baseline: 'stw + io_uring' instead of sixty characters."""
-        differing = [self.level(gear, level) for gear, level, base in zip(GEARS, combo, self.baseline) if level != base]
-        return " + ".join(differing) if differing else "baseline"
+    @property
+    def treatments(self) -> list[Treatment]:
+        """All that are planned, baseline levels first."""
+        return self.factors.all
 
-    def level(self, gear: str, level: str) -> str:
-        """A level's name; with its gear's where another gear has a level of that name, as a poller and a collector 'none'."""
-        return f"{gear} {level}" if any(level in self.levels[other] for other in GEARS if other != gear) else level
+    @property
+    def levels(self) -> dict[str, list[str]]:
+        """Per factor, the baseline's first."""
+        return self.factors.levels
+
+    @property
+    def baseline(self) -> Treatment:
+        return self.factors.baseline
+
+    def short(self, treatment: Treatment) -> str:
+        return self.factors.short(treatment)
 
 
 def metric_value(record: dict[str, Any], name: str) -> float | None:
@@ -138,26 +149,23 @@ def load(path: str) -> Run:
     found = check.run(path)
     manifest, plan = found.manifest, found.plan
     notes = list(found.notes)
-    works_of = {line["seq"]: identity.work(line, found.last[line["seq"]]["build"] if line["seq"] in found.last else found.newest_build) for line in plan}
+    declared = list(manifest["factors"]) if manifest["schema"] > 2 else list(GEARS)
+    works_of = {line["seq"]: identity.work(line, found.last[line["seq"]]["build"] if line["seq"] in found.last else found.newest_build, declared) for line in plan}
     names = identity.labels(list(works_of.values()))
     entries = {entry["name"]: entry for entry in manifest["workloads"]}
     order = {name: index for index, name in enumerate(entries)}
     works = sorted(names.items(), key=lambda item: (order[item[0].workload], item[1]))
 
-    baseline = tuple(manifest["baseline"][gear] for gear in GEARS)
-    levels: dict[str, list[str]] = {}
-    for index, gear in enumerate(GEARS):
-        used = {line["combo"][gear] for line in plan}
-        # stable: baseline first
-        levels[gear] = sorted((level for level in manifest["factors"][gear] if level in used), key=lambda level: level != baseline[index])
-    combos = sorted({_combo(line) for line in plan}, key=lambda combo: [levels[gear].index(level) for gear, level in zip(GEARS, combo)])
-    if baseline not in combos:
+    given = {line["seq"]: treatments.treatment(declared, identity.levels(line)) for line in plan}
+    examples = {(names[works_of[line["seq"]]], given[line["seq"]]): line for line in reversed(plan)}
+    factors = _factors(manifest, declared, [work for _, work in works], [(names[works_of[seq]], treatment) for seq, treatment in given.items()])
+    if not any(factors.is_baseline(treatment) for treatment in factors.all):
         notes.append("the baseline combination is not part of this run: there is nothing to form ratios with")
 
     cells = []
     metrics: dict[str, Metric] = {}
     seconds: dict[str, Metric] = {}
-    first: dict[tuple[str, tuple[str, ...], int], int] = {}  # (work, combo, block) -> seq
+    first: dict[tuple[str, Treatment, int, int], int] = {}  # (work, treatment, block, replicate) -> seq
     for line in plan:
         record = found.last.get(line["seq"])
         if record is None:
@@ -165,11 +173,12 @@ def load(path: str) -> Run:
         name = entries[line["workload"]]["headline"]
         value = metric_value(record, name)
         work = names[works_of[line["seq"]]]
-        key = (work, _combo(line), line["block"])
+        key = (work, given[line["seq"]], line["block"], line.get("replicate", 0))
         if first.setdefault(key, line["seq"]) != line["seq"]:  # everything downstream keys by this; check.py has seen to it
-            raise BadInput(f"{path}: seq {first[key]} and seq {line['seq']} both have a record for {work} on {'/'.join(key[1])} in block {line['block']}")
+            raise BadInput(f"{path}: seq {first[key]} and seq {line['seq']} both have a record for {work} on {'/'.join(factors.whole(key[1]))} in block {line['block']}")
         cells.append(Cell(
-            seq=line["seq"], block=line["block"], workload=line["workload"], work=work, combo=_combo(line), procs=line["procs"], status=record["status"],
+            seq=line["seq"], block=line["block"], replicate=line.get("replicate", 0), workload=line["workload"], work=work, treatment=given[line["seq"]],
+            procs=line["procs"], status=record["status"],
             reason=record["reason"], attempts=found.attempts[line["seq"]], metric=name, value=None if value is None else float(value), record=record))
         if value is not None and work not in metrics:
             metrics[work] = _describe(record, name)
@@ -178,15 +187,22 @@ def load(path: str) -> Run:
     for item, work in works:
         metrics.setdefault(work, _describe({"metrics": []}, entries[item.workload]["headline"]))
     return Run(path=found.path, manifest=manifest, plan=plan, cells=cells, works=[work for _, work in works], work_of={seq: names[item] for seq, item in works_of.items()},
-               combos=combos, levels=levels, baseline=baseline, metrics=metrics, seconds=seconds,
-               identities={work: item for item, work in works},
-               options={(gear, line["combo"][gear]): line["effective"][gear] for line in plan for gear in GEARS},
+               factors=factors, metrics=metrics, seconds=seconds, identities={work: item for item, work in works}, examples=examples,
                aside=len(found.aside), summaries={work: entries[item.workload]["summary"] for item, work in works},
                not_run=len(plan) - len(cells), notes=notes, fingerprint=found.fingerprint)
 
 
-def _combo(line: dict[str, Any]) -> tuple[str, str, str, str]:
-    return tuple(line["combo"][gear] for gear in GEARS)
+def _factors(manifest: dict[str, Any], declared: list[str], works: list[str], given: list[tuple[str, Treatment]]) -> Factors:
+    planned: dict[str, dict[Treatment, int]] = {work: {} for work in works}
+    for work, treatment in given:
+        planned[work][treatment] = planned[work].get(treatment, 0) + 1
+    levels: dict[str, list[str]] = {}
+    for index, factor in enumerate(declared):
+        used = {treatment[index] for _, treatment in given}
+        # stable: baseline first
+        levels[factor] = sorted((level for level in manifest["factors"][factor] if level in used), key=lambda level: level != manifest["baseline"][factor])
+    factors = Factors(levels, treatments.treatment(declared, manifest["baseline"]), planned)
+    return dataclasses.replace(factors, planned={work: dict(sorted(own.items(), key=lambda item: factors.order(item[0]))) for work, own in planned.items()})
 
 
 def _describe(record: dict[str, Any], name: str) -> Metric:

@@ -19,6 +19,7 @@ from . import plots, stats, words
 from .format import amount
 from .load import GEARS
 from .study import Study
+from .treatments import kind
 
 
 def write(study: Study) -> str:
@@ -37,10 +38,10 @@ def render(study: Study) -> str:
     environment.filters.update(ratio=_ratio, word=stats.word, bounds=_bounds, p=_p, share=_share)
     run, manifest = study.run, study.run.manifest
     return environment.get_template("report.html.j2").render(
-        run=run, manifest=manifest, study=study, gears=GEARS, title=f"{manifest['experiment']}: {manifest['run_id']}",
+        run=run, manifest=manifest, study=study, factors=run.factors.names, title=f"{manifest['experiment']}: {manifest['run_id']}",
         summary=[_lead(sentence) for sentence in words.summary(study)], figures=figures(study), machine=machine_facts(study), build=build_facts(study),
         machine_verdict=(manifest.get("machine") or {}).get("verdict"), verdict_reasons=(manifest.get("machine") or {}).get("verdict_reasons") or [],
-        span=_span(manifest), method=method(study), combinations=combination_rows(study), effects=study.gear_effects,
+        span=_span(manifest), method=method(study), combinations=combination_rows(study), effects=study.effects,
         anovas=[("all workloads", study.anova)] + [(work, result) for work, result in study.anova_by_work.items() if len(run.works) > 1],
         failures=run.failures, failure_kinds=failure_kinds(study), illegal=illegal(study), reproduce=reproduce(study), percent=f"{100 * (1 - study.alpha):g} %",
         experiment_file=_experiment_file(run.path))
@@ -105,18 +106,18 @@ def method(study: Study) -> list[str]:
     run = study.run
     percent = f"{100 * (1 - study.alpha):g} %"
     return [
-        f"A cell is one workload with one combination of the four gears, run once in a process of its own. The unit of "
+        f"A cell is one workload with one combination of the {'four gears' if run.factors.word == 'gear' else 'factors (' + words.join([kind(factor) for factor in run.factors.names]) + ')'}, run once in a process of its own. The unit of "
         f"analysis is that process invocation, never an "
-        f"iteration inside it. The run has {words.plural(len(run.blocks), 'block')}; each block holds every cell once, in an "
+        f"iteration inside it. The run has {words.plural(len(run.blocks), 'block')}; each block holds every cell once{', the baseline several times' if any(cell.replicate for cell in run.cells) else ''}, in an "
         f"order shuffled with the seed, so slow changes of the machine "
         f"fall on all cells alike and cancel in ratios formed within a block.",
         f"Ratios are ratios of geometric means. Their {percent} intervals are t intervals on logarithms, paired by block where "
         f"both sides have at least two blocks in common, Welch's otherwise. "
-        f"A gear's effect compares cells that differ in that gear alone within one block, averages over the settings of the "
-        f"other gears, and takes its error from the spread within each setting. "
+        f"A {run.factors.word}'s effect compares cells that differ in that {run.factors.word} alone within one block, averages over the settings of the "
+        f"other {run.factors.word}s, and takes its error from the spread within each setting. "
         f"Speed ratios point the same way for every metric: above 1 is better.",
         f"Verdicts: a difference needs an interval that excludes 1 and a p value below {study.alpha:g} after Holm's correction "
-        f"within its family (the combinations of one workload, all gear effects, all interactions); "
+        f"within its family (the combinations of one workload, all {run.factors.word} effects, all interactions); "
         f"equivalent means that the whole interval lies within ±{study.rope_pct:g} %; all else is inconclusive. "
         f"The robust companions (bootstrapped median ratio, exact Mann-Whitney test, Cliff's delta) are part of the JSON that "
         f"'analyze' prints.",
@@ -132,7 +133,7 @@ def combination_rows(study: Study) -> list[dict]:
     for work, metric, items in sorted(groups, key=lambda group: study.run.works.index(group[0])):  # stable: the headline first
         items = [item for item in items if item.work == work]
         rows.append({"work": work, "second": metric is not study.run.metrics[work], "summary": study.run.summaries[work], "metric": metric, "rows": [{
-            "name": study.run.short(item.combo), "levels": item.combo, "n": item.ok, "verdict": item.verdict, "ratio": item.ratio, "p": item.p_holm,
+            "name": study.run.short(item.treatment), "levels": list(zip(item.treatment, study.baseline(work))), "n": item.ok, "verdict": item.verdict, "ratio": item.ratio, "p": item.p_holm,
             "median": amount(item.centre.median, metric.unit if metric.unit in ("ns", "bytes") else "") if item.centre else "",
             "failures": ", ".join(f"{status} {count}" for status, count in item.failures.items()), "not_run": item.not_run} for item in items]})
     return rows
@@ -144,7 +145,7 @@ def failure_kinds(study: Study) -> list[dict]:
     for cell in study.run.failures:
         status = cell.status if cell.status != "ok" else "no value"
         groups.setdefault((cell.work, status, cell.reason or "no reason recorded"), []).append(cell)
-    return [{"work": work, "status": status, "reason": reason, "count": len(cells), "combos": len({cell.combo for cell in cells})}
+    return [{"work": work, "status": status, "reason": reason, "count": len(cells), "treatments": len({cell.treatment for cell in cells})}
             for (work, status, reason), cells in groups.items()]
 
 

@@ -18,10 +18,10 @@ WIDTH = 110
 
 def text(study: Study) -> str:
     run = study.run
-    name_width = min(40, max([len("combination")] + [len(run.short(combo)) for combo in run.combos]))
+    name_width = min(40, max([len("combination")] + [len(run.short(treatment)) for treatment in run.treatments]))
     lines = [f"{run.manifest['experiment']}  {run.manifest['run_id']}  {words.coverage(study) if run.cells else 'nothing has been run'}"]
     lines = _wrap(lines[0])
-    lines += _wrap("baseline: " + ", ".join(run.baseline))
+    lines += _wrap("baseline: " + ", ".join(run.factors.whole(run.baseline)))
     for note in run.notes:
         lines += _wrap("note: " + note)
     for work in run.works:
@@ -44,7 +44,7 @@ def text(study: Study) -> str:
 
 
 def _row(run: Run, item: Comparison, unit: str, name_width: int) -> str:
-    name = run.short(item.combo)
+    name = run.short(item.treatment)
     name = name if len(name) <= name_width else name[:name_width - 1] + "…"
     median, spread = "-", "-"
     if item.centre:

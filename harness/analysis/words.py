@@ -11,7 +11,8 @@ import math
 
 from .load import GEARS
 from .stats import Ratio
-from .study import GearEffect, Study
+from .study import Effect, Study
+from .treatments import kind
 
 
 def percent(ratio: float) -> str:
@@ -40,18 +41,18 @@ def plural(count: int, one: str, many: str | None = None) -> str:
 
 
 def summary(study: Study) -> list[str]:
-    """The answer, most important first: coverage and failures, each gear, composition, the fastest combination, resolution."""
+    """The answer, most important first: coverage and failures, each factor, composition, the fastest combination, resolution."""
     run = study.run
     ok = sum(cell.ok for cell in run.cells)
     if not ok:
         return [f"Nothing can be said: none of the {len(run.plan)} planned invocations ended with a measurement "
                 f"({failure_words(study)})."]
     found = [coverage(study)]
-    for gear in GEARS:
-        for level in run.levels[gear][1:]:
-            found.append(gear_words(study, gear, level))
-    if not any(len(run.levels[gear]) > 1 for gear in GEARS):
-        found.append("Every gear was run at a single level, so this run compares nothing; it describes one combination.")
+    for factor, levels in run.levels.items():
+        for level in levels[1:]:
+            found.append(factor_words(study, factor, level))
+    if not any(len(levels) > 1 for levels in run.levels.values()):
+        found.append(f"Every {run.factors.word} was run at a single level, so this run compares nothing; it describes one combination.")
     found += composition(study) + winner(study) + resolution(study)
     return [sentence for sentence in found if sentence]
 
@@ -60,7 +61,7 @@ def coverage(study: Study) -> str:
     run = study.run
     ok = sum(cell.ok for cell in run.cells)
     text = f"{ok} of {plural(len(run.plan), 'planned invocation')} gave a measurement: " \
-           f"{plural(len(run.combos), 'combination')}, {plural(len(run.works), 'workload')}, {plural(len(run.blocks), 'block')}."
+           f"{plural(len(run.treatments), 'combination')}, {plural(len(run.works), 'workload')}, {plural(len(run.blocks), 'block')}."
     if run.failures:
         failed = [cell for cell in run.failures if cell.failed]
         refused = len(run.failures) - len(failed)
@@ -85,14 +86,15 @@ def failure_words(study: Study) -> str:
     return ", ".join(parts) or "no failures"
 
 
-def gear_words(study: Study, gear: str, level: str) -> str:
-    effects = [effect for effect in study.gear_effects if (effect.gear, effect.level) == (gear, level)]
+def factor_words(study: Study, factor: str, level: str) -> str:
+    effects = [effect for effect in study.effects if (effect.factor, effect.level) == (factor, level)]
     per_work = [effect for effect in effects if effect.work]
     whole = next(effect for effect in effects if effect.work is None)
     base = whole.base
-    head = f"{gear.capitalize()}, {level} instead of {base}:"
+    name, word = kind(factor), "gear" if factor in GEARS else "factor"
+    head = f"{name[0].upper()}{name[1:]}, {level} instead of {base}:"
     if all(effect.ratio is None for effect in per_work):
-        return f"{head} no two cells that differ in this gear alone both ended well, so there is nothing to compare."
+        return f"{head} no two cells that differ in this {word} alone both ended well, so there is nothing to compare."
     differing = sorted((effect for effect in per_work if effect.verdict in ("faster", "slower")),
                        key=lambda effect: -abs(math.log(effect.ratio.ratio)))
     parts = []
@@ -123,7 +125,7 @@ def gear_words(study: Study, gear: str, level: str) -> str:
     return text
 
 
-def missed(effects: list[GearEffect]) -> str:
+def missed(effects: list[Effect]) -> str:
     """How large an effect the widest inconclusive interval leaves open."""
     edges = [max(abs(math.log(effect.ratio.low)), abs(math.log(effect.ratio.high))) for effect in effects if effect.ratio.low is not None]
     if not edges:
@@ -139,12 +141,12 @@ def composition(study: Study) -> list[str]:
     if shaky and not tested:
         return ["Composition: every interaction has failed invocations among its cells, so none is judged."]
     if not tested:
-        return ["Whether the gears compose cannot be said: no interaction could be tested with the cells at hand."] if any(
+        return [f"Whether the {study.run.factors.word}s compose cannot be said: no interaction could be tested with the cells at hand."] if any(
             item.work for item in study.interactions) else []
     clear = sorted((item for item in tested if item.significant), key=lambda item: -abs(math.log(item.ratio.ratio)))
     if not clear:
         return [f"Composition: none of {plural(len(tested), 'tested interaction')} is significant after Holm's correction. "
-                f"That is no proof that gears compose; "
+                f"That is no proof that {study.run.factors.word}s compose; "
                 "the contrasts and their intervals are in the figure on pairs."]
     named = [f"{item.levels[0]} with {item.levels[1]} on {item.work} runs at ×{item.ratio.ratio:.3f} {interval(item.ratio)} of what their separate effects predict"
              for item in clear[:4]]
@@ -156,36 +158,40 @@ def composition(study: Study) -> list[str]:
 def winner(study: Study) -> list[str]:
     """Only combinations all of whose invocations gave a value, on every workload, may be called fastest. A crash disqualifies."""
     run = study.run
-    if len(run.combos) < 3 or not any(ratio is not None for ratio in study.overall.values()):
+    if len(study.overall) < 3 or not any(ratio is not None for ratio in study.overall.values()):
         return []
     if run.not_run:
         return ["No combination is called the fastest: the run is not finished."]
-    whole = {combo for combo in run.combos if all(study.planned(work, combo) and len(study.values(work, combo)) == study.planned(work, combo)
-                                                  for work in run.works)}
-    failed, planned = study.failed(None, [run.baseline])
+    whole = {treatment for treatment in study.overall if all(_complete(study, work, run.factors.projected(work, treatment)) for work in run.works)}
+    baseline = next((treatment for treatment in study.overall if run.factors.is_baseline(treatment)), run.baseline)
+    failed, planned = study.shared_failed(baseline)
     if failed:
         return [f"No combination is called the fastest: the baseline, with which they would be compared, failed in {failed} of {planned} invocations."]
-    out = [combo for combo in run.combos if combo not in whole and study.failed(None, [combo])[0]]
+    out = [treatment for treatment in study.overall if treatment not in whole and study.shared_failed(treatment)[0]]
     without = f" {plural(len(out), 'combination')} with failed invocations cannot be it." if out else ""
-    complete = {combo: ratio for combo, ratio in study.overall.items() if ratio is not None and combo in whole}
-    if len(complete) < 2 or run.baseline not in whole:
+    complete = {treatment: ratio for treatment, ratio in study.overall.items() if ratio is not None and treatment in whole}
+    if len(complete) < 2 or baseline not in whole:
         return [f"No combination is called the fastest: too few have a value from every invocation.{without}"]
-    combo, ratio = max(complete.items(), key=lambda item: item[1].ratio)
+    treatment, ratio = max(complete.items(), key=lambda item: item[1].ratio)
     if ratio.ratio <= 1:
         return [f"No combination has a higher geometric mean over the workloads than the baseline.{without}"]
     doubt = " Its interval contains 1, so the baseline may be as good." if ratio.low is None or ratio.low <= 1 else ""
-    return [f"Fastest overall: {run.short(combo)}, ×{ratio.ratio:.3f} {interval(ratio)} of the baseline, "
+    return [f"Fastest overall: {run.short(treatment)}, ×{ratio.ratio:.3f} {interval(ratio)} of the baseline, "
             f"among {plural(len(complete) + 1, 'combination')} with a value from every invocation. "
             f"It was picked because it came out on top, so its figure is somewhat optimistic.{doubt}{without}"]
 
 
+def _complete(study: Study, work: str, treatment) -> bool:
+    return treatment is not None and len(study.samples(work, treatment)) == study.planned(work, treatment)
+
+
 def resolution(study: Study) -> list[str]:
-    halves = sorted(math.log(effect.ratio.high / effect.ratio.low) / 2 for effect in study.gear_effects
+    halves = sorted(math.log(effect.ratio.high / effect.ratio.low) / 2 for effect in study.effects
                     if effect.work and effect.ratio is not None and effect.ratio.low is not None)
     if not halves:
         return ["No interval could be formed: more blocks are needed."]
     typical = 100 * math.expm1(halves[len(halves) // 2])
-    text = f"Resolution: the typical interval of a gear's effect on one workload is ±{typical:.1f} %."
+    text = f"Resolution: the typical interval of a {study.run.factors.word}'s effect on one workload is ±{typical:.1f} %."
     if len(study.run.blocks) < 6:
-        text += f" With {plural(len(study.run.blocks), 'block')}, comparisons of single combinations are coarse; gear effects, which pool matched pairs, are sharper."
+        text += f" With {plural(len(study.run.blocks), 'block')}, comparisons of single combinations are coarse; {study.run.factors.word} effects, which pool matched pairs, are sharper."
     return [text]

@@ -40,14 +40,14 @@ class Crashes(WithFolder):
 
     def test_a_gear_that_crashed_in_five_of_six_blocks_is_not_faster(self):
         study = self.crashing()
-        effects = {effect.work: effect for effect in study.gear_effects if effect.gear == "poller"}
+        effects = {effect.work: effect for effect in study.effects if effect.factor == "poller"}
         self.assertEqual(effects["echo"].verdict, "unreliable: 10 of 24 failed")
         self.assertEqual(effects["sieve"].verdict, "faster")
         self.assertEqual(effects[None].verdict, "unreliable: 10 of 48 failed")
         text = " ".join(words.summary(study))
         self.assertIn("unreliable on echo (10 of 24 invocations failed)", text)
         self.assertIn("Geometric mean over workloads: unreliable: 10 of 48 failed.", text)
-        item = next(item for item in study.comparisons if (item.work, item.combo[3], item.combo[0]) == ("echo", "io_uring", "gmp"))
+        item = next(item for item in study.comparisons if (item.work, item.treatment[3], item.treatment[0]) == ("echo", "io_uring", "gmp"))
         self.assertEqual(item.verdict, "unreliable: 5 of 6 failed")
         self.assertIn("unreliable: 5/6", table.text(study))
 
@@ -62,25 +62,25 @@ class Crashes(WithFolder):
     def test_no_winner_over_a_baseline_that_failed(self):
         study = self.study(failures={("echo", "epoll", 0): ("timeout", "no answer")})
         self.assertIn("No combination is called the fastest: the baseline, with which they would be compared, failed in 1 of 12", " ".join(words.summary(study)))
-        item = next(item for item in study.comparisons if (item.work, item.combo[3], item.combo[0]) == ("echo", "io_uring", "gmp"))
+        item = next(item for item in study.comparisons if (item.work, item.treatment[3], item.treatment[0]) == ("echo", "io_uring", "gmp"))
         self.assertEqual(item.verdict, "unreliable: the baseline, 1 of 6 failed")
 
     def test_no_interaction_is_claimed_over_failures(self):
         study = self.study(factors={**SMALL, "collector": ["concurrent", "stw"]}, workloads=("kv_server",), truth=synthetic.Truth(),
                            failures={("kv_server", "stw", 0): ("oom", "killed")})
-        self.assertFalse([item for item in study.interactions if item.significant and "collector" in item.gears])
+        self.assertFalse([item for item in study.interactions if item.significant and "collector" in item.factors])
 
     def test_a_refused_gear_spoils_nobody_elses_verdict(self):
         truth = synthetic.Truth(effects={("scheduler", "global_queue"): {"*": -0.3}}, interactions={}, noise=0.005)
         study = self.study(truth=truth, failures={(None, "io_uring", None): ("unsupported", "io_uring_setup: EPERM")})
-        verdicts = {(effect.gear, effect.work): effect.verdict for effect in study.gear_effects}
+        verdicts = {(effect.factor, effect.work): effect.verdict for effect in study.effects}
         self.assertEqual(verdicts[("scheduler", "echo")], "slower")
-        self.assertEqual({item.verdict for item in study.comparisons if item.combo[3] == "io_uring"}, {"unsupported"})
+        self.assertEqual({item.verdict for item in study.comparisons if item.treatment[3] == "io_uring"}, {"unsupported"})
         self.assertIn("did not begin: the kernel refuses a gear", " ".join(words.summary(study)))
 
     def test_compare_says_that_cells_failed(self):
         result = compare.compare(self.study("a"), self.study("b", failures={("echo", "io_uring", 0): ("signal", "died of SIGSEGV")}))
-        verdicts = {row.verdict for row in result.rows if row.work == "echo" and row.combo[3] == "io_uring"}
+        verdicts = {row.verdict for row in result.rows if row.work == "echo" and row.treatment[3] == "io_uring"}
         self.assertEqual(verdicts, {"unreliable: 1 of 6 failed in B"})
 
     def test_the_word_of_a_verdict(self):

@@ -49,12 +49,12 @@ class ParameterSets(WithFolder):
         study = self.study()
         self.assertEqual(study.run.works, ["ping_pong rounds=200", "ping_pong rounds=2000"])
         for item in study.comparisons:
-            if item.combo != study.run.baseline:
+            if item.treatment != study.run.baseline:
                 self.assertEqual((item.ok, round(item.ratio.ratio, 2), item.verdict), (4, 0.74, "slower"), item)
-        for effect in study.gear_effects:
+        for effect in study.effects:
             self.assertAlmostEqual(effect.ratio.ratio, math.exp(-0.3), delta=0.01)
         for work in study.run.works:
-            self.assertEqual([len(study.values(work, combo)) for combo in study.run.combos], [4, 4])
+            self.assertEqual([len(study.values(work, treatment)) for treatment in study.run.treatments], [4, 4])
 
     def test_every_output_names_both(self):
         study = self.study()
@@ -97,7 +97,7 @@ class OtherDimensions(WithFolder):
 
     def test_levels_of_two_gears_with_one_name(self):
         study = self.study(factors={**SMALL, "collector": ["concurrent", "none"], "poller": ["epoll", "none"]})
-        names = [study.run.short(combo) for combo in study.run.combos]
+        names = [study.run.short(treatment) for treatment in study.run.treatments]
         self.assertEqual(len(set(names)), len(names), names)
         self.assertIn("collector none", names)
 
@@ -121,7 +121,7 @@ class TwoRuns(WithFolder):
         a = self.study("a")
         b = self.study("b", options={**synthetic.OPTIONS, "gmp": {"runnext": "off", "steal": "half"}})
         result = compare.compare(a, b)
-        self.assertEqual([row.combo[0] for row in result.rows], ["global_queue"])
+        self.assertEqual([row.treatment[0] for row in result.rows], ["global_queue"])
         self.assertIn("scheduler gmp option runnext: on -> off", result.differences)
         self.assertEqual((len(result.only_a), len(result.only_b)), (1, 1))
 
@@ -129,7 +129,7 @@ class TwoRuns(WithFolder):
         """Run B names the level by what is run A's default."""
         a = self.study("a")
         b = self.study("b", factors={**SMALL, "scheduler": ["gmp:runnext=on", "global_queue"]}, options={**synthetic.OPTIONS, "gmp": {"runnext": "off", "steal": "half"}})
-        self.assertEqual([(row.combo[0], row.n_b) for row in compare.compare(a, b).rows], [("gmp", 4), ("global_queue", 4)])
+        self.assertEqual([(row.treatment[0], row.n_b) for row in compare.compare(a, b).rows], [("gmp", 4), ("global_queue", 4)])
 
     def test_an_option_that_one_build_lacks_is_a_difference_and_no_other_cell(self):
         a = self.study("a")
@@ -142,7 +142,7 @@ class TwoRuns(WithFolder):
         a = self.study("a")
         options = {**synthetic.OPTIONS, "gmp": {**synthetic.OPTIONS["gmp"], "spin": "off"}}
         b = self.study("b", options=options, factors={**SMALL, "scheduler": ["gmp", "gmp:spin=on", "global_queue"]})
-        self.assertEqual([row.combo[0] for row in compare.compare(a, b).rows], ["global_queue"])
+        self.assertEqual([row.treatment[0] for row in compare.compare(a, b).rows], ["global_queue"])
 
 
 class TwoRecords(WithFolder):

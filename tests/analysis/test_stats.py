@@ -49,7 +49,7 @@ class FalseAlarms(unittest.TestCase):
             for seed in range(24):
                 run = load.load(synthetic.write_run(f"{folder}/{seed}", quiet, ("sieve", "timers"), blocks=4, seed=seed, samples=0))
                 one = study.Study(run)
-                raw = [effect.ratio for effect in one.gear_effects if effect.work]
+                raw = [effect.ratio for effect in one.effects if effect.work]
                 alarms += sum(ratio.low > 1 or ratio.high < 1 for ratio in raw)
                 total += len(raw)
         self.assertLessEqual(alarms / total, 0.07 + 0.02)  # 192 tests: two percentage points of sampling noise
@@ -65,9 +65,9 @@ class Power(unittest.TestCase):
         truth = synthetic.Truth(effects={("allocator", "mimalloc"): {"*": 0.05}}, interactions={}, noise=0.02)
         with tempfile.TemporaryDirectory() as folder:
             one = study.Study(load.load(synthetic.write_run(folder, truth, ("sieve", "timers"), blocks=5, samples=0)))
-        for effect in one.gear_effects:
-            expected = "faster" if effect.gear == "allocator" else None
-            self.assertEqual(effect.verdict == "faster", expected == "faster", (effect.gear, effect.work))
+        for effect in one.effects:
+            expected = "faster" if effect.factor == "allocator" else None
+            self.assertEqual(effect.verdict == "faster", expected == "faster", (effect.factor, effect.work))
             if expected:
                 self.assertTrue(effect.ratio.low < math.exp(0.05) < effect.ratio.high)
 
@@ -75,14 +75,14 @@ class Power(unittest.TestCase):
         truth = synthetic.Truth(effects={("scheduler", "global_queue"): {"timers": 0.3}}, interactions={})
         with tempfile.TemporaryDirectory() as folder:
             one = study.Study(load.load(synthetic.write_run(folder, truth, ("timers",), blocks=3, samples=0)))
-        effect = next(effect for effect in one.gear_effects if effect.gear == "scheduler" and effect.work)
+        effect = next(effect for effect in one.effects if effect.factor == "scheduler" and effect.work)
         self.assertEqual(effect.verdict, "faster")
         self.assertAlmostEqual(effect.ratio.ratio, math.exp(0.3), delta=0.03)
 
     def test_interaction_is_found_and_nothing_else(self):
         with tempfile.TemporaryDirectory() as folder:
             one = study.Study(load.load(synthetic.write_run(folder, None, ("kv_server", "sieve"), blocks=5, samples=0)))
-        clear = [(item.gears, item.work) for item in one.interactions if item.significant and item.work]
+        clear = [(item.factors, item.work) for item in one.interactions if item.significant and item.work]
         self.assertEqual(clear, [(("scheduler", "collector"), "kv_server")])
 
 
@@ -94,7 +94,7 @@ class Drift(unittest.TestCase):
         run = one.run
         other = ("global_queue",) + run.baseline[1:]
         own, base = one.values("sieve", other), one.values("sieve", run.baseline)
-        paired = next(item.ratio for item in one.comparisons if item.combo == other)
+        paired = next(item.ratio for item in one.comparisons if item.treatment == other)
         unpaired = stats.welch_ratio(list(own.values()), list(base.values()))
         self.assertTrue(paired.low < math.exp(-0.06) < paired.high < 1)
         self.assertGreater(math.log(unpaired.high / unpaired.low), 5 * math.log(paired.high / paired.low))
@@ -103,7 +103,7 @@ class Drift(unittest.TestCase):
         quiet = synthetic.Truth(effects={}, interactions={}, noise=0.01, seq_drift=-0.10)
         with tempfile.TemporaryDirectory() as folder:
             one = study.Study(load.load(synthetic.write_run(folder, quiet, ("sieve", "echo"), blocks=6, samples=0)))
-        self.assertEqual([effect.verdict for effect in one.gear_effects if effect.verdict in ("faster", "slower")], [])
+        self.assertEqual([effect.verdict for effect in one.effects if effect.verdict in ("faster", "slower")], [])
 
 
 class SmallSamples(unittest.TestCase):

@@ -57,7 +57,7 @@ def draw_one(study: Study, plot: Plot) -> Outcome:
     except NothingToDraw as nothing:
         canvas.write_note(study.run, plot.name, plot.title, str(nothing), drawn=False)
         return Outcome(plot.name, [], str(nothing))
-    return Outcome(plot.name, canvas.save(drawing, study.run, plot.name, plot.title), None)
+    return Outcome(plot.name, canvas.save(drawing, study.run, plot.name, drawing.title or plot.title), None)
 
 
 def note(study: Study, plot: Plot) -> dict | None:

@@ -13,11 +13,10 @@ import pandas as pd
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from ..load import GEARS
 from ..stats import word
 from ..study import Comparison, Study
 from .canvas import (BLACK, INK, VERDICT_HUE, VERMILLION, WIDTH, Drawing, NothingToDraw, host_words, n_words, strip, strip_legend,
-                     unit_scale, varying_gears)
+                     unit_scale, varying_factors)
 
 MANY = 24  # combinations beyond which a panel takes the whole width
 
@@ -39,12 +38,13 @@ def _draw(study: Study, comparisons: list[Comparison], metric, kind, described, 
     run = study.run
     if not any(item.ok for item in comparisons):
         raise NothingToDraw(f"No invocation reported {metric or 'its headline metric'}, so there are no bars to draw.")
-    by_key = {(item.work, item.combo): item for item in comparisons}
-    columns = 2 if len(run.works) > 1 and len(run.combos) <= MANY else 1
+    by_key = {(item.work, item.treatment): item for item in comparisons}
+    of = {work: run.factors.of(work) for work in run.works}
+    columns = 2 if len(run.works) > 1 and max(map(len, of.values())) <= MANY else 1
     rows = math.ceil(len(run.works) / columns)
-    strip_height = 0.16 * len(varying_gears(run)) + 0.04
+    strip_height = 0.16 * len(varying_factors(run)) + 0.04
     panel_height = 1.25
-    shades = strip_legend(run, run.combos)
+    shades = strip_legend(run, run.treatments)
     widths = [7.5 * (4.2 + 0.60 * len(handle.get_label())) for handle in shades]  # points
     room = 9.6 * 72
     per_line = len(shades) if sum(widths) < room else max(1, int(room / max(widths)))
@@ -57,10 +57,10 @@ def _draw(study: Study, comparisons: list[Comparison], metric, kind, described, 
     for index, work in enumerate(run.works):
         inner = outer[index // columns, index % columns].subgridspec(2, 1, height_ratios=[panel_height, strip_height], hspace=0.03)
         axes, under = figure.add_subplot(inner[0]), figure.add_subplot(inner[1])
-        _panel(axes, study, [by_key.get((work, combo)) for combo in run.combos], work, metric, *described[work])
-        strip(under, run, run.combos)
-        axes.set_xlim(-0.6, len(run.combos) - 0.4)
-        under.set_xlim(-0.6, len(run.combos) - 0.4)
+        _panel(axes, study, [by_key.get((work, treatment)) for treatment in of[work]], work, metric, *described[work])
+        strip(under, run, of[work])
+        axes.set_xlim(-0.6, len(of[work]) - 0.4)
+        under.set_xlim(-0.6, len(of[work]) - 0.4)
     words = ("larger", "smaller") if kind == "size" else ("slower", "faster")
     handles = [Patch(color=VERDICT_HUE["baseline"], label="baseline"), Patch(color=VERDICT_HUE[words[1]], label=words[1]),
                Patch(color=VERDICT_HUE[words[0]], label=words[0]), Patch(color=VERDICT_HUE["inconclusive"], label="equivalent, inconclusive or unreliable"),
@@ -74,7 +74,7 @@ def _draw(study: Study, comparisons: list[Comparison], metric, kind, described, 
 
 
 def _panel(axes, study: Study, items: list[Comparison | None], work: str, metric, unit: str, better: str, name: str) -> None:
-    values = [list(study.values(work, item.combo, metric).values()) if item else [] for item in items]
+    values = [[value for _, value in study.samples(work, item.treatment, metric)] if item else [] for item in items]
     largest = max((value for group in values for value in group), default=1.0)
     divisor, label = unit_scale(largest, unit)
     # An interval from two or three invocations can dwarf the data; the axis follows the points and the interval is cut.
@@ -112,7 +112,7 @@ def _data(comparisons: list[Comparison], run) -> pd.DataFrame:
     rows = []
     for item in comparisons:
         centre, ratio = item.centre, item.ratio
-        rows.append({"workload": item.work, **dict(zip(GEARS, item.combo)), "metric": item.metric, "n": item.ok, "failed": item.failed, "unsupported": item.unsupported,
+        rows.append({"workload": item.work, **dict(zip(run.factors.names, item.treatment)), "metric": item.metric, "n": item.ok, "failed": item.failed, "unsupported": item.unsupported,
                      "geometric_mean": centre.mean if centre else None, "low": centre.low if centre else None, "high": centre.high if centre else None,
                      "median": centre.median if centre else None, "ratio": ratio.ratio if ratio else None, "ratio_low": ratio.low if ratio else None,
                      "ratio_high": ratio.high if ratio else None, "p_holm": item.p_holm, "verdict": item.verdict})

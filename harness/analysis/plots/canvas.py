@@ -1,9 +1,9 @@
 """What all figures share: type, palette, the strip that names combinations, and how a figure reaches the disk.
 
-Palette. Okabe-Ito, which stays apart for colour-blind readers and in grey print. A gear keeps one hue through all figures;
+Palette. Okabe-Ito, which stays apart for colour-blind readers and in grey print. A factor keeps one hue through all figures;
 its levels are shades of it, palest for the baseline. Better is blue and worse is vermillion everywhere, never green and red.
 
-The strip. Sixteen combinations of four gears do not fit under an axis as words. A strip has one row per gear and one
+The strip. Sixteen combinations of four gears do not fit under an axis as words. A strip has one row per factor and one
 column per combination; equal neighbours merge into one block that carries the level's name, so the eye reads it as a table.
 
 Bytes. The same input must give the same file, or a diff of two result directories is noise: fixed hash salt, no dates,
@@ -31,6 +31,7 @@ BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILLION, PURPLE = (
     "#000000", "#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
 GREY, LIGHT, INK = "#8C8C8C", "#E6E6E6", "#222222"
 GEAR_HUE = {"scheduler": SKY, "allocator": ORANGE, "collector": GREEN, "poller": PURPLE}
+OTHER_HUES = (YELLOW, "#8C6D46", "#6A51A3", "#5F8B8B")  # of the other factors, in their order
 VERDICT_HUE = {"faster": BLUE, "smaller": BLUE, "slower": VERMILLION, "larger": VERMILLION, "equivalent": "#B9B9B9",
                "inconclusive": "#B9B9B9", "unreliable": "#B9B9B9", "failed": "#B9B9B9", "unsupported": "#B9B9B9",
                "not run": "#B9B9B9", "baseline": "#4D4D4D"}
@@ -54,6 +55,7 @@ class Drawing:
     figure: Figure
     data: pd.DataFrame
     caption: str
+    title: str | None = None  # where it depends on the run; None is the plot's own
 
 
 def host_words(run: Run) -> str:
@@ -120,29 +122,34 @@ def folded(text: str, width: int) -> str:
     return "\n".join(lines)
 
 
-def shade(gear: str, level_index: int, levels: int) -> tuple[float, float, float]:
-    """Palest for the baseline, full hue for the last level."""
-    strength = 0.12 if level_index == 0 else 0.40 + 0.45 * (level_index / max(1, levels - 1))
-    return tuple(1 - strength * (1 - part) for part in to_rgb(GEAR_HUE[gear]))
+def shade(run: Run, factor: str, level: str | None) -> tuple[float, float, float]:
+    """Palest for the baseline, full hue for the last level, white where the factor says nothing."""
+    if level is None:
+        return to_rgb("white")
+    others = [name for name in run.factors.names if name not in GEARS]
+    hue = GEAR_HUE.get(factor) or OTHER_HUES[others.index(factor) % len(OTHER_HUES)]
+    index, levels = run.levels[factor].index(level), len(run.levels[factor])
+    strength = 0.12 if index == 0 else 0.40 + 0.45 * (index / max(1, levels - 1))
+    return tuple(1 - strength * (1 - part) for part in to_rgb(hue))
 
 
-def strip(axes, run: Run, combos, labels: bool = True, fontsize: float = 7.0) -> None:
-    """Draws the gear levels of each combination (column i is combos[i]) into axes."""
-    shown = varying_gears(run)
-    column_points = axes.get_position().width * axes.figure.get_figwidth() * 72 / max(1, len(combos))
-    for row, gear in enumerate(shown):
-        index = GEARS.index(gear)
+def strip(axes, run: Run, treatments, labels: bool = True, fontsize: float = 7.0) -> None:
+    """Draws the levels of each combination (column i is treatments[i]) into axes."""
+    shown = varying_factors(run)
+    column_points = axes.get_position().width * axes.figure.get_figwidth() * 72 / max(1, len(treatments))
+    place = {factor: run.factors.names.index(factor) for factor in shown}
+    for row, factor in enumerate(shown):
+        index = place[factor]
         start = 0
-        while start < len(combos):
+        while start < len(treatments):
             end = start
             # A block may span neighbours only while the rows above it are equal too: then it reads like a table's heading.
-            while end + 1 < len(combos) and combos[end + 1][index] == combos[start][index] and all(
-                    combos[end + 1][GEARS.index(above)] == combos[start][GEARS.index(above)] for above in shown[:row]):
+            while end + 1 < len(treatments) and treatments[end + 1][index] == treatments[start][index] and all(
+                    treatments[end + 1][place[above]] == treatments[start][place[above]] for above in shown[:row]):
                 end += 1
-            level = combos[start][index]
-            names = run.levels[gear]
-            axes.barh(row, end - start + 1, left=start - 0.5, height=0.92, color=shade(gear, names.index(level), len(names)),
-                      edgecolor="white", linewidth=1.0)
+            level = treatments[start][index]
+            axes.barh(row, end - start + 1, left=start - 0.5, height=0.92, color=shade(run, factor, level), edgecolor="white", linewidth=1.0)
+            level = "–" if level is None else level
             room = (end - start + 1) * column_points
             needed = len(level) * fontsize * 0.60
             middle = (start + end) / 2
@@ -159,19 +166,19 @@ def strip(axes, run: Run, combos, labels: bool = True, fontsize: float = 7.0) ->
         spine.set_visible(False)
 
 
-def varying_gears(run: Run) -> list[str]:
-    """Gears with more than one level; when none varies, all four, since the picture must still say what ran."""
-    shown = [gear for gear in GEARS if len(run.levels[gear]) > 1]
-    return shown or list(GEARS)
+def varying_factors(run: Run) -> list[str]:
+    """Factors with more than one level; when none varies, all of them, since the picture must still say what ran."""
+    shown = [factor for factor, levels in run.levels.items() if len(levels) > 1]
+    return shown or list(run.factors.names)
 
 
-def strip_legend(run: Run, combos) -> list:
+def strip_legend(run: Run, treatments) -> list:
     """Handles that explain the strip's shades: needed because a narrow column has no room for its level's name."""
     handles = []
-    for gear in varying_gears(run):
-        for index, level in enumerate(run.levels[gear]):
-            handles.append(matplotlib.patches.Patch(facecolor=shade(gear, index, len(run.levels[gear])), edgecolor="#999999",
-                                                    linewidth=0.5, label=level))
+    for factor in varying_factors(run):
+        for level in run.levels[factor]:
+            handles.append(matplotlib.patches.Patch(facecolor=shade(run, factor, level), edgecolor="#999999", linewidth=0.5,
+                                                    label=level if factor in GEARS else run.factors.level(factor, level)))
     return handles
 
 

@@ -1,7 +1,7 @@
-"""The headline: what does exchanging one gear do to each workload, everything else being equal?
+"""The headline: what does exchanging one level of a factor do to each workload, everything else being equal?
 
 A forest plot. One panel per exchanged level, one row per workload, and the geometric mean over workloads below. Each point
-uses every matched pair in the run (the same block, the same three other gears), so it is far sharper than a comparison of
+uses every matched pair in the run (the same block, the same levels of all other factors), so it is far sharper than a comparison of
 two combinations. Filled: different from the baseline level after Holm's correction over all points; hollow: not.
 """
 from __future__ import annotations
@@ -13,18 +13,18 @@ import pandas as pd
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from ..study import GearEffect, Study
+from ..study import Effect, Study
 from .canvas import BLUE, GREY, INK, VERMILLION, WIDTH, Drawing, NothingToDraw, host_words, margin, ratio_ticks
 
 
 def draw(study: Study) -> Drawing:
     run = study.run
-    effects = [effect for effect in study.gear_effects if effect.ratio is not None]
-    groups: dict[tuple[str, str], list[GearEffect]] = {}
+    effects = [effect for effect in study.effects if effect.ratio is not None]
+    groups: dict[tuple[str, str], list[Effect]] = {}
     for effect in effects:
-        groups.setdefault((effect.gear, effect.level), []).append(effect)
+        groups.setdefault((effect.factor, effect.level), []).append(effect)
     if not groups:
-        raise NothingToDraw("No gear was run at two levels with matching partners, so there is no gear effect to show.")
+        raise NothingToDraw(f"No {run.factors.word} was run at two levels with matching partners, so there is no {run.factors.word} effect to show.")
     rows = run.works + ([None] if len(run.works) > 1 else [])
     columns = min(4, len(groups))
     lines = math.ceil(len(groups) / columns)
@@ -35,8 +35,8 @@ def draw(study: Study) -> Drawing:
     figure, grid = plt.subplots(lines, columns, figsize=(WIDTH, height), sharey=True, squeeze=False,
                                 gridspec_kw={"left": left / WIDTH, "right": 0.99, "top": 1 - 0.28 / height, "bottom": 1.0 / height,
                                              "wspace": 0.08, "hspace": 0.75 / panel})
-    for index, ((gear, level), members) in enumerate(groups.items()):
-        _panel(grid[index // columns][index % columns], study, members, rows, f"{gear}: {level}", members[0].base, room)
+    for index, ((factor, level), members) in enumerate(groups.items()):
+        _panel(grid[index // columns][index % columns], study, members, rows, f"{factor}: {level}", members[0].base, room)
     for index in range(len(groups), lines * columns):
         grid[index // columns][index % columns].set_visible(False)
     handles = [Line2D([], [], marker="o", color=BLUE, label="faster"), Line2D([], [], marker="o", color=VERMILLION, label="slower"),
@@ -51,21 +51,21 @@ def draw(study: Study) -> Drawing:
     handles.append(Line2D([], [], color=GREY, linewidth=1.6, label=f"{100 * (1 - study.alpha):g} % interval; {n}"))
     figure.legend(handles=handles, loc="lower center", ncol=4, bbox_to_anchor=(0.53, 0.02 / height), columnspacing=1.6, handletextpad=0.5)
     data = pd.DataFrame([{
-        "gear": effect.gear, "level": effect.level, "baseline_level": effect.base, "workload": effect.work or "(geometric mean)",
+        run.factors.word: effect.factor, "level": effect.level, "baseline_level": effect.base, "workload": effect.work or "(geometric mean)",
         "speed_ratio": effect.ratio.ratio, "low": effect.ratio.low, "high": effect.ratio.high, "p": effect.ratio.p, "p_holm": effect.p_holm,
         "pairs": effect.ratio.n, "contexts": effect.contexts, "interval": effect.ratio.method, "failed": effect.failed, "planned": effect.planned, "verdict": effect.verdict}
         for effect in effects])
     failures = "; crossed out: invocations with either level failed, and there is no verdict" if any(effect.failed for effect in effects) else ""
     methods = sorted({effect.ratio.method for effect in effects})
-    caption = (f"What does exchanging one gear do, all else matched? Speed ratio of the named level to the baseline level; "
+    caption = (f"What does exchanging one {run.factors.word} do, all else matched? Speed ratio of the named level to the baseline level; "
                f"right of 1 is better "
                f"whatever the metric; each panel has its own scale. Points: geometric means of matched ratios; lines: "
                f"{100 * (1 - study.alpha):g} % intervals ({', '.join(methods)}). "
                f"Filled: significant after Holm's correction over all workloads and levels{failures}. {n}. {host_words(run)}")
-    return Drawing(figure, data, caption)
+    return Drawing(figure, data, caption, f"What each {run.factors.word} does")
 
 
-def _panel(axes, study: Study, members: list[GearEffect], rows, title: str, base: str, room: float) -> None:
+def _panel(axes, study: Study, members: list[Effect], rows, title: str, base: str, room: float) -> None:
     rope = study.rope_pct / 100
     axes.axvspan(1 / (1 + rope), 1 + rope, color="#E4E4E4", linewidth=0, zorder=0)
     axes.axvline(1, color="#777777", linewidth=0.8, zorder=1)

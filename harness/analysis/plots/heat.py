@@ -1,9 +1,10 @@
-"""Heat maps: do the gears compose, and which combination is fast overall?
+"""Heat maps: do the factors compose, and which combination is fast overall?
 
-interaction  If gears compose, exchanging two of them multiplies their separate effects. Each cell is the measured speed over
+interaction  If factors compose, exchanging two of them multiplies their separate effects. Each cell is the measured speed over
              that prediction (effect coding: row, column and grand mean on the log scale). 1 is "they compose". A cell whose
              contrast is not significant after Holm's correction is hatched: its colour is not to be believed.
-pairs        The same question for all six pairs of gears at once: the strongest interaction of each pair on each workload.
+             Scheduler and collector where both vary, or else the first two factors that do.
+pairs        The same question for all pairs of factors at once: the strongest interaction of each pair on each workload.
 overview     Geometric mean over workloads of the speed relative to the baseline combination.
 
 Colours are centred on 1 and symmetric on the log scale, blue better, orange worse.
@@ -21,10 +22,12 @@ from matplotlib.patches import Rectangle
 
 from ..load import GEARS
 from ..study import Study
-from .canvas import INK, WIDTH, Drawing, NothingToDraw, folded, host_words, margin
+from ..treatments import kind
+from ..words import join
+from .canvas import INK, WIDTH, Drawing, NothingToDraw, folded, host_words, margin, varying_factors
 
 DIVERGING = LinearSegmentedColormap.from_list("gearbox", ["#B04A00", "#E8A56B", "#F7F7F7", "#7FB5D9", "#00598F"])
-ROWS, COLUMNS = "scheduler", "collector"
+FIRST_CHOICE = ("scheduler", "collector")
 
 
 def _hue(ratio: float, limit: float):
@@ -67,25 +70,27 @@ def _bar(figure, rect, limit: float, label: str) -> None:
 
 def interaction(study: Study) -> Drawing:
     run = study.run
-    rows, columns = run.levels[ROWS], run.levels[COLUMNS]
-    if len(rows) < 2 or len(columns) < 2:
-        raise NothingToDraw(f"An interaction of {ROWS} and {COLUMNS} needs at least two levels of each.")
-    contrasts = {(item.work, item.levels): item for item in study.interactions if item.gears == (ROWS, COLUMNS)}
+    varying = [factor for factor in run.factors.names if len(run.levels[factor]) > 1]
+    if len(varying) < 2:
+        raise NothingToDraw(f"An interaction needs two {run.factors.word}s with at least two levels each.")
+    pair = FIRST_CHOICE if set(FIRST_CHOICE) <= set(varying) else (varying[0], varying[1])
+    rows, columns = (run.levels[factor] for factor in pair)
+    contrasts = {(item.work, item.levels): item for item in study.interactions if item.factors == pair}
     panels, data = [], []
     for work in run.works:
-        residuals = _residuals(study, work, rows, columns)
+        residuals = _residuals(study, work, pair)
         if residuals is None:
             continue
         panels.append((work, residuals))
         for (row, column), value in residuals.items():
             contrast = _strongest(contrasts, work, row, column, rows, columns)
             ratio = contrast.ratio if contrast else None
-            data.append({"workload": work, ROWS: row, COLUMNS: column, "ratio_to_prediction": math.exp(value),
+            data.append({"workload": work, pair[0]: row, pair[1]: column, "ratio_to_prediction": math.exp(value),
                          "contrast": ratio.ratio if ratio else None, "contrast_low": ratio.low if ratio else None,
                          "contrast_high": ratio.high if ratio else None, "p_holm": contrast.p_holm if contrast else None,
                          "significant": bool(contrast and contrast.significant)})
     if not panels:
-        raise NothingToDraw(f"No workload has a value for every combination of {ROWS} and {COLUMNS}, so no interaction can be computed.")
+        raise NothingToDraw(f"No workload has a value for every combination of {join(list(map(kind, pair)))}, so no interaction can be computed.")
     limit = max(0.02, max(abs(value) for _, residuals in panels for value in residuals.values()))
     across = min(4, len(panels)) if len(columns) <= 3 else 2
     lines = math.ceil(len(panels) / across)
@@ -115,13 +120,14 @@ def interaction(study: Study) -> Drawing:
         grid[index // across][index % across].set_visible(False)
     _bar(figure, [0.32, 0.52 / height, 0.36, 0.14 / height], limit, "speed relative to the product of the separate effects")
     pairs = [item.ratio.n for item in contrasts.values() if item.work and item.ratio]
-    caption = (f"Do {ROWS} and {COLUMNS} compose? Measured speed over the multiplicative prediction from row, column and grand "
+    names = join(list(map(kind, pair)))
+    caption = (f"Do {names} compose? Measured speed over the multiplicative prediction from row, column and grand "
                f"mean (log scale). "
                f"Hatched: the contrast is not significant after Holm's correction over all interactions of the run, or invocations failed. The contrast, with its "
                f"{100 * (1 - study.alpha):g} % t interval, compares both exchanged at once with the product of the two single "
-               f"exchanges, matched by block and by the other two gears. "
+               f"exchanges, matched by block and by the other {'two gears' if run.factors.word == 'gear' else 'factors'}. "
                f"n = {min(pairs) if pairs else 0} to {max(pairs) if pairs else 0} matched quadruples per workload. {host_words(run)}")
-    return Drawing(figure, pd.DataFrame(data), caption)
+    return Drawing(figure, pd.DataFrame(data), caption, f"Do {names} compose?")
 
 
 def _strongest(contrasts, work, row, column, rows, columns):
@@ -132,19 +138,19 @@ def _strongest(contrasts, work, row, column, rows, columns):
     return min(taking_part, key=lambda item: (item.p_holm if item.p_holm is not None else 2.0), default=None)
 
 
-def _residuals(study: Study, work: str, rows, columns) -> dict[tuple[str, str], float] | None:
+def _residuals(study: Study, work: str, pair: tuple[str, str]) -> dict[tuple[str, str], float] | None:
     """Interaction residuals of cell means over contexts and blocks in which the whole table is present."""
-    run = study.run
-    r, c = GEARS.index(ROWS), GEARS.index(COLUMNS)
-    contexts = {tuple(level for index, level in enumerate(combo) if index not in (r, c)) for combo in run.combos}
+    factors = study.run.factors
+    rows, columns = (factors.levels[factor] for factor in pair)
+    places = [factors.names.index(factor) for factor in pair]
     tables = []
-    for context in sorted(contexts):
-        values = {}
-        for row, column in itertools.product(rows, columns):
-            combo = list(context)
-            for index, level in sorted(((r, row), (c, column))):
-                combo.insert(index, level)
-            values[(row, column)] = study.values(work, tuple(combo))
+    for corner in factors.planned[work]:
+        if tuple(corner[place] for place in places) != (rows[0], columns[0]):
+            continue
+        cells = {(row, column): factors.partner(work, corner, dict(zip(pair, (row, column)))) for row, column in itertools.product(rows, columns)}
+        if None in cells.values():
+            continue
+        values = {key: study.values(work, treatment) for key, treatment in cells.items()}
         for block in sorted(set.intersection(*(set(by_block) for by_block in values.values()))):
             tables.append(np.array([[study.sign(work) * math.log(values[(row, column)][block]) for column in columns] for row in rows]))
     if not tables:
@@ -156,15 +162,15 @@ def _residuals(study: Study, work: str, rows, columns) -> dict[tuple[str, str], 
 
 def pairs(study: Study) -> Drawing:
     run = study.run
-    gear_pairs = list(dict.fromkeys(item.gears for item in study.interactions if item.ratio))
-    if not gear_pairs:
-        raise NothingToDraw("Interactions need two gears with two levels each, run in matching cells.")
+    tested = list(dict.fromkeys(item.factors for item in study.interactions if item.ratio))
+    if not tested:
+        raise NothingToDraw(f"Interactions need two {run.factors.word}s with two levels each, run in matching cells.")
     rows = run.works + ([None] if len(run.works) > 1 else [])
     best = {}
     for item in study.interactions:
         if item.ratio is None:
             continue
-        key = (item.work, item.gears)
+        key = (item.work, item.factors)
         rank = (item.p_holm if item.p_holm is not None else 2.0, -abs(math.log(item.ratio.ratio)))
         if key not in best or rank < best[key][0]:
             best[key] = (rank, item)
@@ -174,39 +180,41 @@ def pairs(study: Study) -> Drawing:
     left = margin([work or "all workloads" for work in rows]) / WIDTH
     axes = figure.add_axes([left, 0.98 / height, 0.985 - left, 1 - 1.06 / height])
     data = []
-    several = any(len(run.levels[gear]) > 2 for gear in GEARS)
+    several = any(len(levels) > 2 for levels in run.levels.values())
     for y, work in enumerate(rows):
-        for x, pair in enumerate(gear_pairs):
+        for x, pair in enumerate(tested):
             if (work, pair) not in best:
                 _cell(axes, x, y, None, limit, "no matched cells", False, 7)
                 continue
             item = best[(work, pair)][1]
             names = f"{item.levels[0]}, {item.levels[1]}"
-            fits = int(170 / len(gear_pairs))  # characters at this size across one column
+            fits = int(170 / len(tested))  # characters at this size across one column
             text = f"×{item.ratio.ratio:.3f}" + (f"\n{names if len(names) <= fits else names[:fits - 1] + '…'}" if several else "")
             _cell(axes, x, y, item.ratio.ratio, limit, text, not item.significant, 6.5 if several else 8)
-            data.append({"workload": work or "(geometric mean)", "gears": " x ".join(pair), "levels": " + ".join(item.levels), "contrast": item.ratio.ratio,
+            data.append({"workload": work or "(geometric mean)", f"{run.factors.word}s": " x ".join(pair), "levels": " + ".join(item.levels), "contrast": item.ratio.ratio,
                          "low": item.ratio.low, "high": item.ratio.high, "p_holm": item.p_holm, "significant": item.significant, "pairs": item.ratio.n})
-    _frame(axes, [" ×\n".join(pair) for pair in gear_pairs], [work or "all workloads" for work in rows], "")
+    _frame(axes, [" ×\n".join(pair) for pair in tested], [work or "all workloads" for work in rows], "")
     _bar(figure, [0.36, 0.40 / height, 0.36, 0.12 / height], limit, "interaction contrast (speed ratio)")
-    caption = ("Which pairs of gears do not compose? Speed with both gears exchanged over the product of the two single "
+    caption = (f"Which pairs of {run.factors.word}s do not compose? Speed with both {run.factors.word}s exchanged over the product of the two single "
                "exchanges, matched by block and by the "
-               "other two gears" + (", the clearest pair of levels per cell" if several else "") + ". Hatched: not significant after Holm's correction, or invocations failed. Intervals are in the CSV. "
+               f"other {'two gears' if run.factors.word == 'gear' else 'factors'}" + (", the clearest pair of levels per cell" if several else "") + ". Hatched: not significant after Holm's correction, or invocations failed. Intervals are in the CSV. "
                f"n = {min(row['pairs'] for row in data)} to {max(row['pairs'] for row in data)} matched quadruples. {host_words(run)}")
-    return Drawing(figure, pd.DataFrame(data), caption)
+    return Drawing(figure, pd.DataFrame(data), caption, f"All pairs of {run.factors.word}s")
 
 
 def overview(study: Study) -> Drawing:
     run = study.run
-    ratios = {combo: ratio for combo, ratio in study.overall.items() if ratio is not None}
+    ratios = {treatment: ratio for treatment, ratio in study.overall.items() if ratio is not None}
     if not ratios:
         raise NothingToDraw("No combination could be matched with the baseline combination, so there is no relative speed to show.")
-    # Two gears make the rows and two the columns: a table of combinations without a single diagonal label.
-    row_keys = sorted({combo[:2] for combo in run.combos}, key=lambda key: [run.levels[gear].index(level) for gear, level in zip(GEARS, key)])
-    column_keys = sorted({combo[2:] for combo in run.combos}, key=lambda key: [run.levels[gear].index(level) for gear, level in zip(GEARS[2:], key)])
+    # Half of the factors make the rows and half the columns: a table of combinations without a single diagonal label.
+    shown = list(run.factors.names) if run.factors.word == "gear" else varying_factors(run)
+    half = (len(shown) + 1) // 2
+    place = {tuple(treatment[run.factors.names.index(factor)] for factor in shown): treatment for treatment in study.overall}
+    row_keys, column_keys = _keys(run, shown[:half], {key[:half] for key in place}), _keys(run, shown[half:], {key[half:] for key in place})
     limit = max(0.02, max(abs(math.log(ratio.ratio)) for ratio in ratios.values()))
-    column_names = ["\n".join(folded(level, max(10, 120 // len(column_keys))) for level in key) for key in column_keys]
-    row_names = ["\n".join(key) for key in row_keys]
+    column_names = ["\n".join(folded(level, max(10, 120 // len(column_keys))) for level in _named(run, shown[half:], key)) for key in column_keys]
+    row_names = ["\n".join(_named(run, shown[:half], key)) for key in row_keys]
     foot = 0.75 + 0.14 * max(name.count("\n") + 1 for name in column_names)
     height = 0.5 * len(row_keys) + foot + 0.1
     figure = plt.figure(figsize=(WIDTH, height))
@@ -214,14 +222,14 @@ def overview(study: Study) -> Drawing:
     axes = figure.add_axes([left, foot / height, 0.985 - left, 1 - (foot + 0.08) / height])
     data = []
     for (y, left), (x, right) in itertools.product(enumerate(row_keys), enumerate(column_keys)):
-        combo = left + right
-        ratio = ratios.get(combo)
-        if combo == run.baseline:
+        treatment = place.get(left + right)
+        ratio = ratios.get(treatment)
+        if treatment is not None and run.factors.is_baseline(treatment):
             _cell(axes, x, y, 1.0, limit, "baseline", False, 8)
         elif ratio is None:
-            _cell(axes, x, y, None, limit, "no matched pair" if combo in run.combos else "not in this run", False, 7)
+            _cell(axes, x, y, None, limit, "no matched pair" if treatment is not None else "not in this run", False, 7)
         else:
-            failed, planned = study.failed(None, [combo])
+            failed, planned = study.shared_failed(treatment)
             size = 8 if len(column_keys) <= 12 else 6
             interval = f"\n[{ratio.low:.3f}, {ratio.high:.3f}]" if ratio.low is not None and len(column_keys) <= 12 else ""
             if failed:
@@ -229,9 +237,9 @@ def overview(study: Study) -> Drawing:
             else:
                 _cell(axes, x, y, ratio.ratio, limit, f"×{ratio.ratio:.3f}{interval}", ratio.low is None or ratio.low <= 1 <= ratio.high, size)
         if ratio is not None:
-            works = sum(1 for work in run.works if set(study.values(work, combo)) & set(study.values(work, run.baseline)))
-            data.append({**dict(zip(GEARS, combo)), "speed_ratio": ratio.ratio, "low": ratio.low, "high": ratio.high, "pairs": ratio.n, "workloads": works,
-                         "failed": study.failed(None, [combo])[0]})
+            works = sum(1 for work in run.works if set(study.shared_values(work, treatment)) & set(study.values(work, study.baseline(work))))
+            data.append({**dict(zip(run.factors.names, treatment)), "speed_ratio": ratio.ratio, "low": ratio.low, "high": ratio.high, "pairs": ratio.n, "workloads": works,
+                         "failed": study.shared_failed(treatment)[0]})
     _frame(axes, column_names, row_names, "", 8 if len(column_keys) <= 10 else 6.5)
     _bar(figure, [0.375, 0.42 / height, 0.36, 0.12 / height], limit, "speed relative to the baseline combination")
     covered = sorted({row["workloads"] for row in data})
@@ -239,8 +247,16 @@ def overview(study: Study) -> Drawing:
     coverage = f"{covered[-1]}" if len(covered) == 1 else f"{covered[0]} to {covered[-1]} (failures leave fewer)"
     caption = (f"How fast is each combination overall? Geometric mean of matched speed ratios to the baseline combination over "
                f"{coverage} of {len(run.works)} workloads, with "
-               f"{100 * (1 - study.alpha):g} % t intervals on logs (not corrected for the number of cells). Rows: scheduler "
-               f"and allocator; columns: collector and poller. "
+               f"{100 * (1 - study.alpha):g} % t intervals on logs (not corrected for the number of cells). Rows: {join(list(map(kind, shown[:half])))}; "
+               f"columns: {join(list(map(kind, shown[half:]))) or 'none'}. "
                f"Hatched: the interval contains 1.{spoilt} n = {min(row['pairs'] for row in data)} to "
                f"{max(row['pairs'] for row in data)} pairs. {host_words(run)}")
     return Drawing(figure, pd.DataFrame(data), caption)
+
+
+def _keys(run, factors: list[str], keys: set) -> list[tuple]:
+    return sorted(keys, key=lambda key: [-1 if level is None else run.levels[factor].index(level) for factor, level in zip(factors, key)])
+
+
+def _named(run, factors: list[str], key: tuple) -> list[str]:
+    return [level if factor in GEARS else run.factors.level(factor, level) for factor, level in zip(factors, key) if level is not None]

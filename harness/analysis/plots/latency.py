@@ -17,7 +17,6 @@ from matplotlib.lines import Line2D
 
 from .. import histogram
 from ..format import duration
-from ..load import GEARS
 from ..study import Study
 from .canvas import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION, WIDTH, Drawing, NothingToDraw, host_words, n_words
 
@@ -30,10 +29,10 @@ def draw(study: Study) -> Drawing:
     run = study.run
     found = {}
     for work in run.works:
-        for combo in run.combos:
-            parts = histogram.of_cells(study.cells(work, combo), "latency")
+        for treatment in run.factors.planned[work]:
+            parts = histogram.of_cells(study.cells(work, treatment), "latency")
             if parts:
-                found[(work, combo)] = parts
+                found[(work, treatment)] = parts
     works = [work for work in run.works if any(key[0] == work for key in found)]
     if not works:
         raise NothingToDraw("No workload of this run recorded a latency histogram.")
@@ -44,7 +43,7 @@ def draw(study: Study) -> Drawing:
                                 gridspec_kw={"left": 0.075, "right": 0.99, "top": 1 - 0.3 / height, "bottom": 1.35 / height, "wspace": 0.16, "hspace": 0.62})
     data = []
     for index, work in enumerate(works):
-        _panel(grid[index // columns][index % columns], study, work, {combo: parts for (name, combo), parts in found.items() if name == work}, data)
+        _panel(grid[index // columns][index % columns], study, work, {treatment: parts for (name, treatment), parts in found.items() if name == work}, data)
     for index in range(len(works), rows * columns):
         grid[index // columns][index % columns].set_visible(False)
     names = run.levels["collector"]
@@ -67,34 +66,35 @@ def _hue(run, name: str):
 
 def _panel(axes, study: Study, work: str, parts: dict, data: list) -> None:
     run = study.run
-    merged = {combo: histogram.merge(hists) for combo, hists in parts.items()}
+    baseline, collector = study.baseline(work), run.factors.names.index("collector")
+    merged = {treatment: histogram.merge(hists) for treatment, hists in parts.items()}
     deepest = max(hist.total for hist in merged.values())
     end = max(0.99, 1 - SUPPORT / deepest) if deepest > SUPPORT else 0.9
     # Best and worst are told apart where every curve still has something to stand on: at p99, or earlier.
     least = min(hist.total for hist in merged.values())
     star, star_name = max(((q, label) for q, label in NINES if 0.5 <= q <= max(0.5, min(0.99, 1 - SUPPORT / least))), default=(0.5, "50"))
-    at_star = {combo: float(hist.quantiles(np.array([star]))[0]) for combo, hist in merged.items()}
-    others = sorted((combo for combo in merged if combo != run.baseline), key=lambda combo: at_star[combo])
+    at_star = {treatment: float(hist.quantiles(np.array([star]))[0]) for treatment, hist in merged.items()}
+    others = sorted((treatment for treatment in merged if treatment != baseline), key=lambda treatment: at_star[treatment])
     stars = [(others[-1], VERMILLION)] if others else []
-    stars += [(run.baseline, BLACK)] if run.baseline in merged else []
+    stars += [(baseline, BLACK)] if baseline in merged else []
     stars += [(others[0], BLUE)] if len(others) > 1 else []
-    for combo, hist in merged.items():
+    for treatment, hist in merged.items():
         qs, values = _curve(hist)
-        axes.plot(1 / (1 - qs), values, color=_hue(run, combo[GEARS.index("collector")]), linewidth=0.8, alpha=0.9, zorder=1)
-        singles = [single.quantiles(qs) for single in parts[combo]]
+        axes.plot(1 / (1 - qs), values, color=_hue(run, treatment[collector]), linewidth=0.8, alpha=0.9, zorder=1)
+        singles = [single.quantiles(qs) for single in parts[treatment]]
         low, high = np.min(singles, axis=0), np.max(singles, axis=0)
         for q, value, a, b in zip(qs, values, low, high):
-            data.append({"workload": work, **dict(zip(GEARS, combo)), "percentile": round(100 * q, 7), "latency_ns": value,
+            data.append({"workload": work, **dict(zip(run.factors.names, treatment)), "percentile": round(100 * q, 7), "latency_ns": value,
                          "invocation_min_ns": a, "invocation_max_ns": b, "operations": hist.total, "invocations": len(singles)})
     handles = []
-    for combo, hue in stars:
-        qs, values = _curve(merged[combo])
-        singles = [single.quantiles(qs) for single in parts[combo]]
+    for treatment, hue in stars:
+        qs, values = _curve(merged[treatment])
+        singles = [single.quantiles(qs) for single in parts[treatment]]
         axes.fill_between(1 / (1 - qs), np.min(singles, axis=0), np.max(singles, axis=0), color=hue, alpha=0.16, linewidth=0, zorder=2)
         line, = axes.plot(1 / (1 - qs), values, color=hue, linewidth=1.8, zorder=4)
-        role = "baseline" if combo == run.baseline else f"worst at p{star_name}" if hue == VERMILLION else f"best at p{star_name}"
-        name = "" if combo == run.baseline else f": {run.short(combo)}"
-        handles.append((line, f"{role} ({duration(at_star[combo])}){name}"))
+        role = "baseline" if treatment == baseline else f"worst at p{star_name}" if hue == VERMILLION else f"best at p{star_name}"
+        name = "" if treatment == baseline else f": {run.short(treatment)}"
+        handles.append((line, f"{role} ({duration(at_star[treatment])}){name}"))
     axes.set_xscale("log")
     axes.set_yscale("log")
     ticks = [(1 / (1 - q), label) for q, label in NINES if q <= end]

@@ -15,7 +15,6 @@ from matplotlib.lines import Line2D
 
 from .. import histogram
 from ..format import duration
-from ..load import GEARS
 from ..study import Study
 from .canvas import INK, WIDTH, Drawing, NothingToDraw, host_words, margin, shade
 from .latency import _duration_axis
@@ -25,14 +24,14 @@ QUANTILES = (0.5, 0.9, 0.99, 0.999)
 
 def draw(study: Study) -> Drawing:
     run = study.run
-    place = GEARS.index("collector")
+    place = run.factors.names.index("collector")
     collectors = run.levels["collector"]
     merged, invocations, apart = {}, {}, {}
     for work in run.works:
         for collector in collectors:
-            parts = histogram.of_cells((cell for cell in run.of(work) if cell.combo[place] == collector), "gc_pause")
+            parts = histogram.of_cells((cell for cell in run.of(work) if cell.treatment[place] == collector), "gc_pause")
             invocations[(work, collector)] = len(parts)
-            apart[(work, collector)] = _apart([cell for cell in run.of(work) if cell.combo[place] == collector])
+            apart[(work, collector)] = _apart([cell for cell in run.of(work) if cell.treatment[place] == collector])
             if parts:
                 merged[(work, collector)] = histogram.merge(parts)
     if not merged:
@@ -55,7 +54,7 @@ def draw(study: Study) -> Drawing:
         axes.text(-(left - 0.01) / width, y + (len(collectors) - 1) / 2, work, transform=axes.get_yaxis_transform(), va="center", ha="left", fontweight="bold", fontsize=8.5)
         for collector in collectors:
             ticks.append((y, collector))
-            _row(axes, merged.get((work, collector)), y, shade("collector", collectors.index(collector), len(collectors)), grid)
+            _row(axes, merged.get((work, collector)), y, shade(run, "collector", collector), grid)
             hist = merged.get((work, collector))
             record = {"workload": work, "collector": collector, "invocations": invocations[(work, collector)], "pauses": hist.total if hist else 0}
             record["p99_largest_over_smallest_combination"] = apart[(work, collector)]
@@ -91,8 +90,8 @@ def draw(study: Study) -> Drawing:
 def _apart(cells) -> float | None:
     """The largest p99 of the combinations over the smallest, or None when fewer than two of them paused a hundred times."""
     found = []
-    for combo in {cell.combo for cell in cells}:
-        hist = histogram.merge(histogram.of_cells((cell for cell in cells if cell.combo == combo), "gc_pause"))
+    for treatment in {cell.treatment for cell in cells}:
+        hist = histogram.merge(histogram.of_cells((cell for cell in cells if cell.treatment == treatment), "gc_pause"))
         if hist is not None and hist.total >= 100:
             found.append(float(hist.quantiles(np.array([0.99]))[0]))
     return max(found) / min(found) if len(found) > 1 else None

@@ -13,7 +13,6 @@ import numpy as np
 import pandas as pd
 from matplotlib.lines import Line2D
 
-from ..load import GEARS
 from ..study import Study
 from .canvas import BLUE, INK, VERMILLION, WIDTH, Drawing, NothingToDraw, host_words
 
@@ -63,7 +62,7 @@ def draw(study: Study) -> Drawing:
     axes.set_ylabel("speed against the\ncell's own mean (%)")
     axes.grid(axis="y")
     figure.legend(handles=handles, loc="lower center", ncol=6, bbox_to_anchor=(0.53, 0.01), columnspacing=1.6, handletextpad=0.5)
-    data = pd.DataFrame([{"seq": cell.seq, "block": cell.block, "workload": cell.work, **dict(zip(GEARS, cell.combo)), "value": cell.value,
+    data = pd.DataFrame([{"seq": cell.seq, "block": cell.block, "workload": cell.work, **dict(zip(run.factors.names, cell.treatment)), "value": cell.value,
                           "deviation_pct": value, "load1": (cell.record.get("noise") or {}).get("load1"),
                           "steal_pct": (cell.record.get("noise") or {}).get("steal_pct")} for (cell, _), value in zip(residuals, percent)])
     spread = float(np.std(percent, ddof=1)) if len(percent) > 1 else 0.0
