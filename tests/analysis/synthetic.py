@@ -61,12 +61,13 @@ class Truth:
 
 
 def log_speed(truth: Truth, workload: str, combo: dict[str, str]) -> float:
+    """`combo`: the levels of the cell's factors."""
     total = 0.0
     for (gear, level), by_work in truth.effects.items():
-        if combo[gear] == level:
+        if combo.get(gear) == level:
             total += by_work.get(workload, by_work.get("*", 0.0))
     for (first, second), by_work in truth.interactions.items():
-        if combo[first[0]] == first[1] and combo[second[0]] == second[1]:
+        if combo.get(first[0]) == first[1] and combo.get(second[0]) == second[1]:
             total += by_work.get(workload, by_work.get("*", 0.0))
     return total
 
@@ -85,7 +86,7 @@ def make_histogram(name: str, rng: np.random.Generator, centre: float, spread: f
 def make_record(line: dict, truth: Truth, progress: float, rng: np.random.Generator, count: int) -> dict:
     headline, unit, typical, rss, latency, _ = WORKLOADS[line["workload"]]
     combo = line["combo"]
-    speed = log_speed(truth, line["workload"], combo) + rng.normal(0, truth.noise)
+    speed = log_speed(truth, line["workload"], line.get("levels", combo)) + rng.normal(0, truth.noise)
     speed += truth.block_drift * line["block"] + truth.seq_drift * progress + truth.by_param.get(tuple(sorted(line["params"].items())), 0.0)
     higher = headline == "throughput"
     value = typical * math.exp(speed if higher else -speed)
@@ -106,7 +107,7 @@ def make_record(line: dict, truth: Truth, progress: float, rng: np.random.Genera
     if count:
         hists.append(make_histogram("gc_pause", rng, pause * (rss / 2e8) ** 0.6, 0.5, max(8, count // 80), 3.0))
     started = f"2026-11-23T22:{16 + line['seq'] // 60 % 40:02}:{line['seq'] % 60:02}.123Z"
-    return {"schema": 2, **line, "run": RUN_ID, "host": HOST, "attempt": 1,
+    return {"schema": 3 if "levels" in line else 2, **line, "run": RUN_ID, "host": HOST, "attempt": 1,
             "status": "ok", "exit": 0, "signal": None, "reason": None, "t_start": started, "wall_ns": int(wall * 1e9),
             "rusage": {"user_ns": int(wall * 1.2e9), "system_ns": int(wall * 0.5e9), "max_rss_bytes": round(memory), "minor_faults": 100,
                        "major_faults": 0, "voluntary_switches": 10, "involuntary_switches": 3},
@@ -133,10 +134,41 @@ def plan_line(seq: int, block: int, workload: str, params: dict, combo: dict, pr
             "params": params, "combo": combo, "procs": procs, "runtime": runtime, "build": build, "effective": effective}
 
 
+def leveled(workload: str, params: dict, combo: dict, procs: int, options: dict, more: dict, of: dict) -> list[dict]:
+    """The cells that a combination of gears becomes with more factors: keyword arguments of plan_line, each with its levels."""
+    cells = []
+    for chosen in itertools.product(*more.values()):
+        gears, own, ps, runtime, levels = dict(combo), dict(params), procs, "", dict(combo)
+        for factor, level in zip(more, chosen):
+            owner, _, name = factor.partition(".")
+            if factor == "procs":
+                ps = int(level)
+            elif owner == "param":
+                if workload not in of.get(name, (workload,)):
+                    own.pop(name, None)
+                    continue
+                own[name] = int(level)
+            elif owner == "runtime":
+                runtime += ("," if runtime else "") + f"{name}={level}"
+            elif owner in GEARS:
+                if name not in options.get(combo[owner].partition(":")[0], {}):
+                    continue
+                gears[owner] += ("," if ":" in gears[owner] else ":") + f"{name}={level}"
+            levels[factor] = level
+        cell = {"workload": workload, "params": own, "combo": gears, "procs": ps, "runtime": runtime, "levels": levels}
+        if cell not in cells:
+            cells.append(cell)
+    return cells
+
+
 def write_run(directory: str, truth: Truth | None = None, workloads=tuple(WORKLOADS), blocks: int = 3, seed: int = 1, factors=FACTORS,
               failures: dict | None = None, skip=(), samples: int = 2000, illegal=(), params=PARAMS, procs=(2,), runtime: str = "",
-              options: dict = OPTIONS) -> str:
+              options: dict = OPTIONS, more: dict | None = None, of: dict | None = None, baseline_runs="rule", budget: tuple[float, float] | None = None) -> str:
     """Writes a run and returns its directory. Every workload runs with each set of parameters and each number of Ps.
+
+    more: factors besides the gears -> levels as texts, the baseline's first; with it, even empty, the run is of schema 3.
+    of: parameter -> the workloads that have it; others have every parameter.
+    budget: (budget_s, what block 0 took); `blocks` is then the cap.
 
     failures: (workload or None, gear level or None, block or None) -> (status, reason); None matches all.
     skip: predicate-like collection of combos (tuples) that are not planned.
@@ -146,31 +178,52 @@ def write_run(directory: str, truth: Truth | None = None, workloads=tuple(WORKLO
     os.makedirs(directory, exist_ok=True)
     combos = [dict(zip(GEARS, levels)) for levels in itertools.product(*(factors[gear] for gear in GEARS)) if levels not in set(skip)]
     plan = []
+    baseline = {**{gear: factors[gear][0] for gear in GEARS}, **{factor: levels[0] for factor, levels in (more or {}).items()}}
+    if more is not None and "procs" in more:
+        procs = tuple(map(int, more["procs"]))
+    run_blocks = blocks if budget is None else min(blocks, max(3, int(budget[0] / budget[1])))
     for block in range(blocks):
-        cells = [(workload, combo, one, ps) for workload in workloads for combo in combos for one in params for ps in procs]
-        rng.shuffle(cells)
-        for workload, combo, one, ps in cells:
-            plan.append(plan_line(len(plan), block, workload, one, combo, ps, runtime, options=options))
+        if more is None:
+            cells = [(workload, combo, one, ps) for workload in workloads for combo in combos for one in params for ps in procs]
+            rng.shuffle(cells)
+            for workload, combo, one, ps in cells:
+                plan.append(plan_line(len(plan), block, workload, one, combo, ps, runtime, options=options))
+            continue
+        cells = []
+        for workload, one, ps in itertools.product(workloads, params, procs if "procs" not in more else procs[:1]):
+            family = [cell for combo in combos for cell in leveled(workload, one, combo, ps, options, more, of or {})]
+            k = len(family)
+            for cell in family:
+                runs = baseline_runs if baseline_runs != "rule" else min(3, round(math.sqrt(k - 1))) if k >= 6 else 1
+                first = all(baseline[factor] == level for factor, level in cell["levels"].items())
+                cells += [{**cell, "replicate": replicate} for replicate in range(runs if first else 1)]
+        for index in rng.permutation(len(cells)):
+            cell = cells[index]
+            plan.append({**plan_line(len(plan), block, cell["workload"], cell["params"], cell["combo"], cell["procs"], cell["runtime"], options=options),
+                         "levels": cell["levels"], "replicate": cell["replicate"]})
     records = []
-    for line in plan:
+    for line in (line for line in plan if line["block"] < run_blocks):
         record = make_record(line, truth, line["seq"] / len(plan), rng, samples)
         for (workload, level, block), (status, reason) in (failures or {}).items():
             if workload in (None, line["workload"]) and (level is None or level in line["combo"].values()) and block in (None, line["block"]):
                 record = fail(record, status, reason)
         records.append(record)
     manifest = {
-        "schema": 2, "experiment": "synthetic", "question": "Which gear decides the speed of which workload, and do the gears compose?",
+        "schema": 2 if more is None else 3, "experiment": "synthetic", "question": "Which gear decides the speed of which workload, and do the gears compose?",
         "hypothesis": "The scheduler matters for channel-heavy programs, the collector for allocation-heavy ones; pollers only for servers.",
-        "run_id": RUN_ID, "seed": seed, "started": "2026-11-23T22:15:30Z", "ended": "2026-11-23T22:20:30Z", "blocks": blocks,
+        "run_id": RUN_ID, "seed": seed, "started": "2026-11-23T22:15:30Z", "ended": "2026-11-23T22:20:30Z", "blocks": run_blocks,
         "machine": {"host": HOST, "cpu": "Imaginary 3000", "cores": 2, "memory_bytes": 25000000000, "kernel": "6.18.44",
                     "os": "Debian GNU/Linux 12 (bookworm)", "virtualization": "kvm", "governor": None, "thp": "madvise", "aslr": 2,
                     "max_map_count": 65530, "load_before": [0.1, 0.2, 0.1], "verdict": "amber", "verdict_reasons": ["2 cores shared with other work"]},
         "build": {"compiler": "g++ 12.2.0", "flags": "-O3 -g -fno-omit-frame-pointer", "preset": "release", "git_commit": "0123456789abcdef0123456789abcdef01234567",
                   "git_dirty": False, "build_id": BUILD},
-        "baseline": {gear: factors[gear][0] for gear in GEARS}, "factors": factors, "illegal": list(illegal), "procs": list(procs), "design": "factorial",
+        "baseline": baseline, "factors": {**factors, **(more or {})}, "illegal": list(illegal), "procs": list(procs),
+        "design": "factorial" if more is None else {"kind": "factorial", "blocks": blocks, "baseline_runs": baseline_runs, "budget_s": budget and budget[0]},
         "overrides": {}, "limits": {"timeout_s": 120, "mem_limit_mb": 0},
         "workloads": [{"name": name, "params": one, "headline": WORKLOADS[name][0], "summary": WORKLOADS[name][5]} for name in workloads for one in params],
         "primary_unit": "process invocation"}
+    if budget is not None:
+        manifest["budget"] = {"budget_s": budget[0], "block_0_s": budget[1], "blocks": run_blocks}
     write_json(os.path.join(directory, "manifest.json"), manifest)
     write_lines(os.path.join(directory, "plan.jsonl"), plan)
     write_lines(os.path.join(directory, "cells.jsonl"), records)

@@ -17,14 +17,21 @@ import corrupting  # noqa: E402
 FACTORS = {**synthetic.FACTORS, "allocator": ["size_class"], "collector": ["concurrent"]}
 
 
+MORE = {"procs": ["2", "4"], "param.rounds": ["100", "200"], "runtime.sysmon": ["on", "off"], "scheduler.runnext": ["on", "off"]}
+
+
 class Corruptions(unittest.TestCase):
+    how = {"blocks": 2}
+    kinds = ("refused",)
+
     @classmethod
     def setUpClass(cls):
         cls.shared = tempfile.TemporaryDirectory()
         cls.addClassCleanup(cls.shared.cleanup)
-        cls.source = synthetic.write_run(os.path.join(cls.shared.name, "run"), workloads=("gc_latency", "echo"), blocks=2, factors=FACTORS, samples=200)
+        how = {"workloads": ("gc_latency", "echo"), "factors": FACTORS, "samples": 200, **cls.how}
+        cls.source = synthetic.write_run(os.path.join(cls.shared.name, "run"), **how)
         # the same experiment, run with another seed on another day
-        cls.other = synthetic.write_run(os.path.join(cls.shared.name, "other"), workloads=("gc_latency", "echo"), blocks=2, factors=FACTORS, samples=200, seed=2)
+        cls.other = synthetic.write_run(os.path.join(cls.shared.name, "other"), seed=2, **how)
         for name in ("cells.jsonl", "manifest.json"):
             path = os.path.join(cls.other, name)
             with open(path) as file:
@@ -42,8 +49,11 @@ class Corruptions(unittest.TestCase):
         return run
 
     def test_each_damage_has_its_sentence(self):
-        refused = corrupting.entries("refused")
+        refused = [entry for kind in self.kinds for entry in corrupting.entries(kind)]
         self.assertGreaterEqual(len(refused), 60)
+        self.refuses(refused)
+
+    def refuses(self, refused):
         self.assertEqual(len({entry["name"] for entry in refused}), len(refused))
         for entry in refused:
             with self.subTest(entry["name"]):
@@ -83,6 +93,25 @@ class Corruptions(unittest.TestCase):
         done = subprocess.run([sys.executable, "-c", "import sys; from analysis import check; print(sorted({'numpy', 'scipy', 'pandas', 'matplotlib'} & set(sys.modules)))"],
                               env={**os.environ, "PYTHONPATH": os.path.join(os.path.dirname(__file__), "..", "..", "harness")}, capture_output=True, text=True, check=True)
         self.assertEqual(done.stdout.strip(), "[]")
+
+
+class Schema3(Corruptions):
+    """A run whose factors are the gears alone: what holds for a run of schema 2 holds for it."""
+    how = {"blocks": 2, "more": {}}
+
+
+class MoreFactors(Corruptions):
+    how = {"blocks": 5, "more": MORE, "of": {"rounds": ("gc_latency",)}, "budget": (20.0, 6.0), "samples": 20}
+    kinds = ("refused_schema_3",)
+
+    def test_each_damage_has_its_sentence(self):
+        refused = corrupting.entries("refused_schema_3")
+        self.assertGreaterEqual(len(refused), 35)
+        self.refuses(refused)
+
+    def test_what_is_legal_is_read(self):
+        run = load.load(self.source)
+        self.assertEqual((run.blocks, run.not_run), ([0, 1, 2], 0))
 
 
 if __name__ == "__main__":

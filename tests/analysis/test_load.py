@@ -180,6 +180,15 @@ class Mutations(WithRun):
                 synthetic.seal(self.run_dir)
 
 
+class MutationsOfSchema3(Mutations):
+    def setUp(self):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        factors = {**synthetic.FACTORS, "allocator": ["size_class"], "poller": ["epoll"]}
+        self.run_dir = synthetic.write_run(os.path.join(folder.name, "run"), workloads=("ping_pong", "echo"), blocks=4, samples=0, factors=factors,
+                                           more={"procs": ["2", "4"], "param.rounds": ["100", "200"]}, of={"rounds": ("echo",)}, budget=(9.0, 3.0))
+
+
 def places(value):
     """(container, key) of every field in a record, a few entries deep into lists."""
     items = value.items() if isinstance(value, dict) else enumerate(value[:2]) if isinstance(value, list) else ()

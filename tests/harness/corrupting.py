@@ -1,11 +1,14 @@
 """Damages a run directory as tests/harness/corruptions.json says. Standard library only.
 
 An operation is a list: its name, the file, then what it needs. Lines count from 1, -1 is the last one; "hist" is the first line
-whose first histogram has buckets, "last ok" the last line with the status ok. A path leads into the line's JSON value, or into
+whose first histogram has buckets, "last ok" the last line with the status ok. Of a run of schema 3, "of NAME" is the first line
+of that workload, "baseline" the first of the baseline, "again" the first with another replicate than 0, "treated" the first of
+another treatment than the baseline. A path leads into the line's JSON value, or into
 the manifest's where the line is null. Bytes are written as characters up to U+00FF.
 
   set FILE LINE PATH VALUE        delete FILE LINE PATH          rename FILE LINE PATH NAME     raw FILE LINE PATH TEXT (as JSON)
   again FILE LINE PATH (the list's first element once more)      metric FILE LINE NAME FIELD VALUE     drop_metric FILE LINE NAME
+  relevel FILE LINE FACTOR (another of its levels)
   drop FILE LINE    double FILE LINE    double_at_end FILE LINE  swap FILE LINE LINE   join FILE LINE (with the next)
   deep FILE LINE DEPTH (params becomes lists in lists)
   line FILE LINE TEXT    cut_line FILE LINE BYTES    replace FILE LINE OLD NEW
@@ -80,7 +83,7 @@ def _lines(name, data, run, line, *rest):
         _value(name, value, run, *rest)
         return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()
     lines = data.splitlines()
-    at = _place(lines, line)
+    at = _place(lines, line, run)
     if name == "drop":
         del lines[at]
     elif name == "double":
@@ -112,7 +115,16 @@ def _lines(name, data, run, line, *rest):
     return b"".join(one + b"\n" for one in lines)
 
 
-def _place(lines, line):
+def _place(lines, line, run):
+    if isinstance(line, str) and line.startswith("of "):
+        return next(at for at, one in enumerate(lines) if json.loads(one)["workload"] == line[3:])
+    if line == "again":
+        return next(at for at, one in enumerate(lines) if json.loads(one)["replicate"])
+    if line in ("baseline", "treated"):
+        with open(os.path.join(run, "manifest.json"), encoding="utf-8") as file:
+            baseline = json.load(file)["baseline"]
+        return next(at for at, one in enumerate(lines)
+                    if (line == "baseline") == all(baseline[factor] == level for factor, level in json.loads(one)["levels"].items()))
     if line == "hist":
         return next(at for at, one in enumerate(lines) if (json.loads(one)["hists"] or [{}])[0].get("buckets"))
     if line == "last ok":
@@ -130,6 +142,11 @@ def _value(name, value, run, path, *rest):
             metric[rest[0]] = rest[1]
         else:
             value["metrics"].remove(metric)
+        return
+    if name == "relevel":
+        with open(os.path.join(run, "manifest.json"), encoding="utf-8") as file:
+            levels = json.load(file)["factors"][path]
+        value["levels"][path] = next(level for level in levels if level != value["levels"][path])
         return
     holder = value
     for step in path[:-1]:
