@@ -9,6 +9,7 @@ Layers, each importing only those above it:
     rules       what a manifest, a planned cell and a record must look like
     identity    what is one cell, and labels for it
     treatments  levels of a run's factors, their names, and how one treatment is found from another
+    design      levels, replicates and budget of a plan against its manifest
     check       is a run directory what a run has written? One set of rules for every verb, `resume` included
     load        a run directory -> Run (one row per planned invocation)
     stats       numbers -> estimates, intervals, verdicts; knows nothing of runs

@@ -148,11 +148,12 @@ def analysis_text(study: Study) -> str:
 def anova_lines(name: str, result) -> list[str]:
     lines = [f"analysis of variance, {name}: {result.formula}, n = {result.n}"]
     if result.terms:
-        lines.append(f"  {'term':<24} {'df':>4} {'F':>10} {'p':>9} {'p (Holm)':>9} {'eta²':>7}")
+        width = max(24, *(len(term.name) for term in result.terms))
+        lines.append(f"  {'term':<{width}} {'df':>4} {'F':>10} {'p':>9} {'p (Holm)':>9} {'eta²':>7}")
     for term in result.terms:
         f, p, holm, eta = (f"{value:.4g}" if value is not None else "-" for value in (term.f, term.p, term.p_holm, term.eta_sq))
         eta = f"{term.eta_sq:.3f}" if term.eta_sq is not None else "-"
-        lines.append(f"  {term.name:<24} {term.df:>4} {f:>10} {p:>9} {holm:>9} {eta:>7}")
+        lines.append(f"  {term.name:<{width}} {term.df:>4} {f:>10} {p:>9} {holm:>9} {eta:>7}")
     if result.residual_sd_pct is not None:
         lines.append(f"  residual: {result.residual_df} degrees of freedom, standard deviation {result.residual_sd_pct:.1f} %")
     return lines + [f"  note: {note}" for note in result.notes]

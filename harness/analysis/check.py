@@ -23,7 +23,7 @@ import os
 import sys
 from typing import Any
 
-from . import identity, interrupts, records, rules
+from . import design, identity, interrupts, records, rules
 from .records import BadInput, nearest, show
 from .rules import GEARS, refuse
 
@@ -36,7 +36,7 @@ class Checked:
     def __init__(self, path: str):
         self.path = path
         self.manifest: dict[str, Any] = {}
-        self.plan: list[dict[str, Any]] = []  # by seq
+        self.plan: list[dict[str, Any]] = []  # by seq; without the blocks that a budget left out
         self.last: dict[int, dict[str, Any]] = {}  # seq -> the record that counts
         self.aside: list[tuple[int, dict[str, Any]]] = []  # (line, record) of attempts that were repeated
         self.attempts: dict[int, int] = {}
@@ -102,53 +102,74 @@ def _plan(found: Checked, data: bytes, path: str, manifest_path: str) -> None:
     lines, _ = records.lines(data, path, may_be_torn=False)
     if not lines:
         raise BadInput(f"{path}: the plan is empty; manifest.json says that it has {manifest['plan']['cells']} cells")
-    workloads = {(entry["name"], show_params(entry["params"])) for entry in manifest["workloads"]}
-    places: dict[tuple[int, str], int] = {}  # (block, cell) -> line
+    schema = manifest["schema"]
+    varied = manifest["factors"] if schema > 2 else {}
+    most_blocks = manifest["design"]["blocks"] if schema > 2 else manifest["blocks"]
+    workloads = {(entry["name"], show_params(design.fixed(entry["params"], varied))) for entry in manifest["workloads"]}
+    places: dict[tuple[int, tuple], int] = {}  # (block, what it holds once) -> line
+    held: dict[tuple, int] = {}  # what a block holds once -> index of a line
     ids: dict[str, tuple[str, int]] = {}  # cell -> (identity, index)
-    cells: dict[str, tuple[str, int]] = {}  # identity -> (cell, line)
-    levels: dict[tuple[str, str], tuple[Any, int]] = {}  # (gear, level) -> (options, line)
+    cells: dict[tuple[str, str], tuple[str, int]] = {}  # (identity, label) -> (cell, line)
+    gears: dict[tuple[str, str], tuple[Any, int]] = {}  # (gear, its text) -> (options, line)
     for index, (number, line) in enumerate(lines):
         where = f"{path}:{number}"
-        rules.planned(line, where)
+        rules.planned(line, schema, where)
         if line["seq"] != index:
             refuse(where, "seq", line["seq"], f"{index}: a plan counts its cells from 0, one a line")
         if line["build"] != manifest["build"]["build_id"]:
             refuse(where, "build", line["build"], f"{show(manifest['build']['build_id'])}, the build of manifest.json")
-        if line["block"] >= manifest["blocks"]:
-            refuse(where, "block", line["block"], f"below {manifest['blocks']}, the number of blocks in manifest.json")
+        if line["block"] >= most_blocks:
+            refuse(where, "block", line["block"], f"below {most_blocks}, the number of blocks in manifest.json")
         if line["workload"] not in {name for name, _ in workloads}:
             refuse(where, "workload", line["workload"], f"a workload of manifest.json; {nearest(line['workload'], sorted({name for name, _ in workloads}))}")
-        if (line["workload"], show_params(line["params"])) not in workloads:
+        if (line["workload"], show_params(design.fixed(line["params"], varied))) not in workloads:
             refuse(where, "params", line["params"], f"a set of parameters that manifest.json has for {line['workload']}")
         for gear in GEARS:
-            level = line["combo"][gear]
-            if level not in manifest["factors"][gear]:
-                refuse(where, f"combo.{gear}", level, f"a level of manifest.json; {nearest(level, manifest['factors'][gear])}")
-            options, first = levels.setdefault((gear, level), (line["effective"][gear], number))
+            text = line["combo"][gear]
+            listed = manifest["factors"][gear]
+            if text not in listed if schema == 2 else design.gear_name(text) not in map(design.gear_name, listed):
+                refuse(where, f"combo.{gear}", text, f"a level of manifest.json; {nearest(text, listed)}")
+            options, first = gears.setdefault((gear, text), (line["effective"][gear], number))
             if options != line["effective"][gear]:
                 refuse(where, f"effective.{gear}", line["effective"][gear], f"{show(options)}, as for the same {gear} in line {first}")
         if line["procs"] not in manifest["procs"]:
             refuse(where, "procs", line["procs"], f"one of {', '.join(map(str, manifest['procs']))}, as in manifest.json")
+        if schema > 2:
+            design.line(line, manifest, where)
         whole = identity.cell(line)
         known, first = ids.setdefault(line["cell"], (whole, index))
         if known != whole:
             refuse(where, "cell", line["cell"], f"an id of its own: line {lines[first][0]} has it for another cell, {identity.words(lines[first][1])}")
-        known, first = cells.setdefault(whole, (line["cell"], number))
+        known, first = cells.setdefault((whole, design.key(line)[1]), (line["cell"], number))
         if known != line["cell"]:
             refuse(where, "cell", line["cell"], f"{show(known)}, as in line {first}: both are {identity.words(line)}")
-        first = places.setdefault((line["block"], line["cell"]), number)
+        held.setdefault(design.key(line), index)
+        first = places.setdefault((line["block"], design.key(line)), number)
         if first != number:
-            raise BadInput(f"{where}: block {line['block']} holds the cell {line['cell']} ({identity.words(line)}) twice, here and in line {first}; "
-                           "it should hold each cell once")
-        found.plan.append(line)
-    for field, planned in (("plan.cells", manifest["plan"]["cells"]), ("cells_planned", manifest["cells_planned"])):
-        if planned != len(lines):
+            raise BadInput(f"{where}: block {line['block']} holds the cell {line['cell']} ({identity.words(line)}){_which(line)} twice, here and in line {first}; "
+                           f"it should hold each {'cell' if schema == 2 else 'replicate of a cell'} once")
+        if line["block"] < manifest["blocks"]:
+            found.plan.append(line)
+    for field, planned, there in (("plan.cells", manifest["plan"]["cells"], {len(lines)}), ("cells_planned", manifest["cells_planned"], {len(lines), len(found.plan)})):
+        if planned not in there:
             raise BadInput(f"{path}: it has {len(lines)} lines; it should have {planned}, as field '{field}' of manifest.json says: "
                            f"lines {'are missing' if len(lines) < planned else 'were added'}")
-    for block in range(manifest["blocks"]):
-        if (absent := next((cell for cell in ids if (block, cell) not in places), None)) is not None:
-            raise BadInput(f"{path}: block {block} lacks the cell {absent} ({identity.words(lines[ids[absent][1]][1])}); each block should hold every cell once")
+    for block in range(most_blocks):
+        if (absent := next((one for one in held if (block, one) not in places), None)) is not None:
+            line = lines[held[absent]][1]
+            raise BadInput(f"{path}: block {block} lacks the cell {absent[0]} ({identity.words(line)}){_which(line)}; each block should hold every cell once")
+    if schema > 2:
+        for (_, before), (number, line) in zip(lines, lines[1:]):
+            if line["block"] < before["block"]:
+                refuse(f"{path}:{number}", "block", line["block"], f"{before['block']} or more, as in the line before: blocks run one after the other")
+        design.replicates(lines, manifest, path)
     _same_hash(data, manifest["plan"]["sha256"], path, "plan.sha256")
+
+
+def _which(line: dict[str, Any]) -> str:
+    """Which of a cell's runs in the block a line is, where there are several."""
+    label = line.get("levels", {}).get("label")
+    return (f", label {label}" if label else "") + (f", replicate {line['replicate']}" if line.get("replicate") else "")
 
 
 def show_params(params: dict[str, Any]) -> str:
@@ -185,13 +206,13 @@ def _records(found: Checked, data: bytes, path: str) -> None:
     hosts: dict[str, int] = {}
     for index, (number, record) in enumerate(lines):
         where = f"{path}:{number}"
-        rules.record(record, where)
+        rules.record(record, manifest["schema"], where)
         seq = record["seq"]
         if seq >= len(plan):
             refuse(where, "seq", seq, f"the seq of a planned cell, 0 to {len(plan) - 1}")
         if record["run"] != manifest["run_id"]:
             refuse(where, "run", record["run"], f"{show(manifest['run_id'])}, this run: the record is another run's")
-        for field in rules.CELL:
+        for field in rules.CELL if manifest["schema"] == 2 else {**rules.CELL, **rules.CELL_3}:
             if field != "build" and record[field] != plan[seq][field]:
                 refuse(where, field, record[field], f"{show(plan[seq][field])}, as planned for seq {seq} (plan.jsonl:{seq + 1})")
         if record["effective"]:

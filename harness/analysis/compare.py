@@ -152,9 +152,8 @@ def differences(study_a: Study, study_b: Study, options_a: Options, options_b: O
     for section, keys in (("machine", ("host", "cpu", "cores", "memory_bytes", "kernel", "os", "virtualization", "governor", "thp", "aslr", "verdict")),
                           ("build", ("compiler", "flags", "preset", "git_commit", "git_dirty", "build_id")), ("limits", ("timeout_s", "mem_limit_mb")),
                           ("libraries", sorted({*(a.manifest.get("libraries") or {}), *(b.manifest.get("libraries") or {})})),
-                          (None, ("experiment", "design", "seed", "blocks"))):
-        left = a.manifest.get(section) or {} if section else a.manifest
-        right = b.manifest.get(section) or {} if section else b.manifest
+                          ("design", ("kind", "baseline_runs", "budget_s")), (None, ("experiment", "seed", "blocks"))):
+        left, right = (_section(run.manifest, section) for run in (a, b))
         for key in keys:
             if left.get(key) != right.get(key):
                 found.append(f"{section + ' ' if section else ''}{key}: {left.get(key)} -> {right.get(key)}")
@@ -177,6 +176,11 @@ def differences(study_a: Study, study_b: Study, options_a: Options, options_b: O
             if left != right:
                 found.append(f"{' '.join(owner).strip()} {'parameter' if owner[0] == 'workload' else 'option'} {name}: {_values(left)} -> {_values(right)}")
     return found
+
+
+def _section(manifest: dict[str, Any], name: str | None) -> dict[str, Any]:
+    found = manifest.get(name) or {} if name else manifest
+    return {"kind": found, "baseline_runs": 1, "budget_s": None} if isinstance(found, str) else found  # a design of schema 2 is its kind's name
 
 
 def _values(values: set) -> str:

@@ -149,6 +149,8 @@ def load(path: str) -> Run:
     found = check.run(path)
     manifest, plan = found.manifest, found.plan
     notes = list(found.notes)
+    if budget := manifest.get("budget"):
+        notes.append(f"the budget of {budget['budget_s']:g} s gave {budget['blocks']} blocks, fixed after the first, which took {budget['block_0_s']:.3g} s")
     declared = list(manifest["factors"]) if manifest["schema"] > 2 else list(GEARS)
     works_of = {line["seq"]: identity.work(line, found.last[line["seq"]]["build"] if line["seq"] in found.last else found.newest_build, declared) for line in plan}
     names = identity.labels(list(works_of.values()))

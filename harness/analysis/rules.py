@@ -10,11 +10,12 @@ from typing import Any, Callable
 
 from .records import BadInput, nearest, show
 
-SCHEMA = 2
+SCHEMAS = (2, 3)  # that this version reads
 GEARS = ("scheduler", "allocator", "collector", "poller")
 OWNERS = (*GEARS, "runtime", "params")  # of effective options
 STATUSES = ("ok", "check_failed", "exit", "signal", "timeout", "oom", "unsupported", "infra")
 BETTER = ("higher", "lower")
+LEAST_BLOCKS = 3  # that a budget gives, however long a block takes
 AMOUNTS = ("s", "ns", "us", "ms", "bytes")  # units of what cannot be negative
 RUSAGE = ("user_ns", "system_ns", "max_rss_bytes", "minor_faults", "major_faults", "voluntary_switches", "involuntary_switches")
 
@@ -57,6 +58,7 @@ PROCS: Rule = (lambda value: is_integer(value) and 1 <= value <= 256, "a whole n
 PARAMS: Rule = (lambda value: isinstance(value, dict) and all(is_text(item) or (is_integer(item) and item >= 0) for item in value.values()),
                 "an object of names and values, each a text or a whole number")
 COMBO: Rule = (lambda value: is_texts(value) and set(value) == set(GEARS) and all(value.values()), f"an object that names the four gears, {', '.join(GEARS)}")
+LEVELS: Rule = (lambda value: is_texts(value) and bool(value) and all(value.values()), "an object of factors, each with its level as a text")
 TIME: Rule = (lambda value: seconds(value) is not None, 'a time like "2026-11-23T22:15:31Z"')
 EFFECTIVE: Rule = (lambda value: isinstance(value, dict) and set(value) == set(OWNERS) and all(is_texts(options) for options in value.values()),
                    f"an object of {', '.join(OWNERS)}, each an object of option texts")
@@ -67,6 +69,7 @@ LIBRARIES: Rule = (lambda value: isinstance(value, dict) and all(version is None
 CELL: dict[str, Rule] = {
     "seq": COUNT, "block": COUNT, "cell": _hex(16), "workload": NAME, "params": PARAMS, "combo": COMBO, "procs": PROCS, "runtime": TEXT,
     "build": NAME}
+CELL_3: dict[str, Rule] = {"replicate": COUNT, "levels": LEVELS}  # besides, since schema 3
 PLANNED: dict[str, Rule] = {**CELL, "effective": EFFECTIVE}
 RECORD: dict[str, Rule] = {
     "schema": COUNT, **CELL, "run": NAME, "host": TEXT, "attempt": POSITIVE, "status": TEXT, "exit": optional((is_integer, "a whole number")),
@@ -78,6 +81,12 @@ MANIFEST: dict[str, Rule] = {
     "build": OBJECT, "baseline": COMBO, "factors": OBJECT, "procs": LIST, "overrides": OBJECT, "limits": OBJECT, "illegal": LIST, "workloads": LIST,
     "plan": OBJECT, "experiment_sha256": _hex(64), "checksum": _hex(64)}
 MANIFEST_MAY: dict[str, Rule] = {"ended": TIME, "question": optional(TEXT), "hypothesis": optional(TEXT), "records": OBJECT, "resumed_with": LIST, "libraries": LIBRARIES}
+MANIFEST_3: dict[str, Rule] = {**MANIFEST, "baseline": LEVELS, "design": OBJECT}
+OVER_ZERO: Rule = (lambda value: is_number(value) and value > 0, "a number above 0")
+DESIGN: dict[str, Rule] = {
+    "kind": NAME, "blocks": POSITIVE, "baseline_runs": (lambda value: value == "rule" or POSITIVE[0](value), 'a whole number, 1 or more, or "rule"'),
+    "budget_s": optional(OVER_ZERO)}
+BUDGET: dict[str, Rule] = {"budget_s": OVER_ZERO, "block_0_s": OVER_ZERO, "blocks": POSITIVE}
 
 
 def seconds(value: Any) -> float | None:
@@ -120,13 +129,13 @@ def only(value: dict[str, Any], known: list[str], where: str, what: str) -> None
 def schema(value: Any, where: str) -> None:
     if not isinstance(value, dict):
         raise BadInput(f"{where}: the file is {show(value)}; it should be a JSON object")
-    if value.get("schema") != SCHEMA or isinstance(value["schema"], bool):
-        raise BadInput(f"{where}: field 'schema' is {show(value.get('schema'))}; it should be {SCHEMA}, the only one that this version reads")
+    if value.get("schema") not in SCHEMAS or isinstance(value["schema"], bool):
+        raise BadInput(f"{where}: field 'schema' is {show(value.get('schema'))}; it should be {' or '.join(map(str, SCHEMAS))}, which this version reads")
 
 
 def manifest(value: Any, where: str) -> None:
     schema(value, where)
-    need(value, MANIFEST, where)
+    need(value, MANIFEST if value["schema"] == 2 else MANIFEST_3, where)
     for field, rule in MANIFEST_MAY.items():
         if field in value:
             need(value, {field: rule}, where)
@@ -139,7 +148,12 @@ def manifest(value: Any, where: str) -> None:
         listed = machine.get(field)
         if listed is not None and not (isinstance(listed, list) and all(fits(item) for item in listed)):
             refuse(where, f"machine.{field}", listed, right)
-    _factors(value, where)
+    if value["schema"] == 2:
+        _gears(value, where)
+    else:
+        _factors(value, where)
+        _design(value, where)
+    _procs(value, where)
     _workloads(value, where)
     for entry in value["illegal"]:
         if not isinstance(entry, dict) or not COMBO[0](entry.get("combo")) or not is_text(entry.get("reason")):
@@ -157,15 +171,60 @@ def manifest(value: Any, where: str) -> None:
             refuse(where, "ended", value["ended"], f"no earlier than 'started', {value['started']}")
 
 
-def _factors(value: dict[str, Any], where: str) -> None:
-    factors = value["factors"]
-    only(factors, list(GEARS), where, "the gears in 'factors'")
+def _gears(value: dict[str, Any], where: str) -> None:
+    only(value["factors"], list(GEARS), where, "the gears in 'factors'")
     for gear in GEARS:
-        listed = factors.get(gear)
-        if not isinstance(listed, list) or not listed or not all(NAME[0](level) for level in listed) or len(set(listed)) < len(listed):
-            refuse(where, f"factors.{gear}", listed, "a list of levels, none twice")
-        if value["baseline"][gear] not in listed:
-            refuse(where, f"baseline.{gear}", value["baseline"][gear], f"one of the levels {', '.join(listed)}")
+        _levels(value, gear, where)
+
+
+def _levels(value: dict[str, Any], factor: str, where: str) -> None:
+    listed, base = value["factors"].get(factor), value["baseline"].get(factor)
+    if not isinstance(listed, list) or not listed or not all(NAME[0](level) for level in listed) or len(set(listed)) < len(listed):
+        refuse(where, f"factors.{factor}", listed, "a list of levels, none twice")
+    if base not in listed:
+        refuse(where, f"baseline.{factor}", base, f"one of the levels {', '.join(listed)}")
+
+
+def _factors(value: dict[str, Any], where: str) -> None:
+    """The four gears, and whatever else a run can be told: procs, label, param.NAME, runtime.OPTION, GEAR.OPTION."""
+    for factor in [*GEARS, *value["factors"]]:
+        owner, _, name = factor.partition(".")
+        if factor not in (*GEARS, "procs", "label") and (owner not in (*GEARS, "param", "runtime") or not name):
+            known = [*GEARS, "procs", "label", *(f"{one}.{name or 'NAME'}" for one in ("param", "runtime", *GEARS))]
+            raise BadInput(f"{where}: field 'factors.{factor}' is no factor; {nearest(factor, known)}")
+        _levels(value, factor, where)
+    only(value["baseline"], list(value["factors"]), where, "the factors in 'factors'")
+    procs = value["factors"].get("procs")
+    if procs is not None and sorted(procs) != sorted(map(str, value["procs"])):
+        refuse(where, "factors.procs", procs, f"the numbers of field 'procs', {show(value['procs'])}, as texts")
+
+
+def _design(value: dict[str, Any], where: str) -> None:
+    design, budget = value["design"], value.get("budget")
+    need(design, DESIGN, where, "design.")
+    if budget is None:
+        if value["blocks"] != design["blocks"]:
+            refuse(where, "blocks", value["blocks"], f"{design['blocks']}, as field 'design.blocks' says: no 'budget' has fixed another number")
+        return
+    if not isinstance(budget, dict):
+        refuse(where, "budget", budget, "an object of budget_s, block_0_s and blocks, or null")
+    need(budget, BUDGET, where, "budget.")
+    if budget["budget_s"] != design["budget_s"]:
+        refuse(where, "budget.budget_s", budget["budget_s"], f"{show(design['budget_s'])}, as field 'design.budget_s' says")
+    # Both are written rounded: at the edge between two numbers of blocks each of them is right.
+    fit = {blocks_of(budget["budget_s"], budget["block_0_s"] * (1 + slack), design["blocks"]) for slack in (-1e-6, 0, 1e-6)}
+    if budget["blocks"] not in fit:
+        refuse(where, "budget.blocks", budget["blocks"], f"{max(fit)}: {budget['budget_s']:g} s for blocks of {budget['block_0_s']:g} s, at least {LEAST_BLOCKS} and at most {design['blocks']}")
+    if value["blocks"] != budget["blocks"]:
+        refuse(where, "blocks", value["blocks"], f"{budget['blocks']}, as field 'budget.blocks' says")
+
+
+def blocks_of(budget_s: float, block_0_s: float, most: int) -> int:
+    """How many blocks a budget gives, from what block 0 took."""
+    return min(most, max(LEAST_BLOCKS, int(min(most, budget_s / block_0_s))))
+
+
+def _procs(value: dict[str, Any], where: str) -> None:
     if not value["procs"] or not all(PROCS[0](item) for item in value["procs"]) or len(set(value["procs"])) < len(value["procs"]):
         refuse(where, "procs", value["procs"], "a list of whole numbers from 1 to 256, none twice")
 
@@ -183,9 +242,10 @@ def _workloads(value: dict[str, Any], where: str) -> None:
             refuse(where, f"workloads[{index}].headline", entry["headline"], f"{headlines[name]}, as in the other entry of {name}")
 
 
-def planned(value: dict[str, Any], where: str) -> None:
-    need(value, PLANNED, where)
-    only(value, list(PLANNED), where, "a planned cell's fields")
+def planned(value: dict[str, Any], schema: int, where: str) -> None:
+    fields = PLANNED if schema == 2 else {**PLANNED, **CELL_3}
+    need(value, fields, where)
+    only(value, list(fields), where, "a planned cell's fields")
     texts = {name: str(item) for name, item in value["params"].items()}
     if value["effective"]["params"] != texts:
         refuse(where, "effective.params", value["effective"]["params"], f"what 'params' says, {show(texts)}")
@@ -195,13 +255,16 @@ def planned(value: dict[str, Any], where: str) -> None:
                 refuse(where, f"effective.{owner}.{name}", value["effective"][owner].get(name), f"{show(item)}, as the text {show(text)} of the cell says")
 
 
-def record(value: dict[str, Any], where: str) -> None:
+def record(value: dict[str, Any], run_schema: int, where: str) -> None:
     schema(value, where)
-    need(value, RECORD, where)
+    if value["schema"] != run_schema:
+        refuse(where, "schema", value["schema"], f"{run_schema}, as in manifest.json")
+    fields = RECORD if run_schema == 2 else {**RECORD, **CELL_3}
+    need(value, fields, where)
     for field, rule in RECORD_MAY.items():
         if field in value:
             need(value, {field: rule}, where)
-    only(value, [*RECORD, *RECORD_MAY], where, "a record's fields")
+    only(value, [*fields, *RECORD_MAY], where, "a record's fields")
     if value["status"] not in STATUSES:
         raise BadInput(f"{where}: field 'status' is {show(value['status'])}; it should be one of {', '.join(STATUSES)}; {nearest(value['status'], list(STATUSES))}")
     if value["rusage"]:

@@ -148,11 +148,15 @@ def composition(study: Study) -> list[str]:
         return [f"Composition: none of {plural(len(tested), 'tested interaction')} is significant after Holm's correction. "
                 f"That is no proof that {study.run.factors.word}s compose; "
                 "the contrasts and their intervals are in the figure on pairs."]
-    named = [f"{item.levels[0]} with {item.levels[1]} on {item.work} runs at ×{item.ratio.ratio:.3f} {interval(item.ratio)} of what their separate effects predict"
+    named = [f"{' with '.join(_level(study, *one) for one in zip(item.factors, item.levels))} on {item.work} runs at ×{item.ratio.ratio:.3f} {interval(item.ratio)} of what their separate effects predict"
              for item in clear[:4]]
     more = len(clear) - 4
     return [f"Composition: {len(clear)} of {plural(len(tested), 'tested interaction')} {'is' if len(clear) == 1 else 'are'} significant; "
             f"{'; '.join(named)}" + (f"; and {more} more" if more > 0 else "") + "."]
+
+
+def _level(study: Study, factor: str, level: str) -> str:
+    return level if factor in GEARS else study.run.factors.level(factor, level)
 
 
 def winner(study: Study) -> list[str]:
