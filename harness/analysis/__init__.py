@@ -12,6 +12,7 @@ Layers, each importing only those above it:
     design      levels, replicates and budget of a plan against its manifest
     check       is a run directory what a run has written? One set of rules for every verb, `resume` included
     load        a run directory -> Run (one row per planned invocation)
+    choose      what a person calls a level or a treatment
     stats       numbers -> estimates, intervals, verdicts; knows nothing of runs
     histogram   latency and pause histograms: merging, quantiles
     factorial   type-II analysis of variance on logs

@@ -14,6 +14,7 @@ if __name__ == "__main__":
 import argparse
 import dataclasses
 import os
+import statistics
 import sys
 import textwrap
 from typing import TYPE_CHECKING
@@ -79,6 +80,16 @@ def analyze_verb(options, run: Run) -> int:
     from . import jsonout
     from .study import Study
     study = Study(run)
+    if options.pair:
+        from . import choose, table
+        found = [(study.pair(work, a, b), a, b) for work, a, b in choose.pair(run, options.pair)]
+        if options.json:
+            print(jsonout.dumps({"run": run.manifest["run_id"], "pairs": [
+                {**_comparison(study, item), "a": run.factors.named(a), "b": run.factors.named(b), "a_median": statistics.median(values) if (
+                    values := [value for _, value in study.samples(item.work, a)]) else None} for item, a, b in found]}))
+        else:
+            sys.stdout.write(table.pair_text(study, options.pair, found))
+        return 0
     sys.stdout.write(jsonout.dumps(facts(study)) + "\n" if options.json else analysis_text(study))
     return 0
 
@@ -180,6 +191,12 @@ def build_parser() -> Parser:
             verb.add_argument("run_b", metavar="RUN_B", help="the new state; ratios are B over A, above 1 is better")
         else:
             verb.add_argument("run", metavar="RUN", help=RUN_HELP)
+        if name in ("table", "plot", "report", "analyze"):
+            verb.add_argument("--baseline", metavar="NAME=LEVEL[,…]", help="hold everything against another treatment than the experiment's baseline: these "
+                              "factors at these levels, the others as they are. Factors and levels are those of the run")
+        if name == "analyze":
+            verb.add_argument("--pair", nargs=2, metavar=("A", "B"), help="two treatments against each other, workload by workload, and nothing else. A treatment is "
+                              "named like a baseline, or as tables do: 'stw + procs=4', 'baseline'; ratios are B over A, above 1 is better")
         if name == "plot":
             verb.add_argument("--only", metavar="NAME", action="append", help="draw this figure only; may be given several times. "
                               "Names: " + ", ".join(PLOT_NAMES))
@@ -199,7 +216,11 @@ def main(arguments: list[str] | None = None) -> int:
         if __name__ == "__main__":
             interrupts.end_quietly(f"{options.verb} was interrupted; the records are safe, repeat it with: gearbox {options.verb} {runs}")
         paths = [options.run_a, options.run_b] if options.verb == "compare" else [options.run]
-        code = options.function(options, *(load.load(path) for path in paths))
+        loaded = [load.load(path) for path in paths]
+        if getattr(options, "baseline", None) is not None:
+            from . import choose
+            loaded = [choose.another_baseline(run, options.baseline) for run in loaded]
+        code = options.function(options, *loaded)
         sys.stdout.flush()  # a full disk refuses only now what was printed
         return code
     except BadInput as error:

@@ -142,16 +142,25 @@ class Study:
 
     def _family(self, work: str, metric: str | None, better: str, kind: str) -> list[Comparison]:
         baseline = self.baseline(work)
-        family = [self._compare_one(work, treatment, metric, better, kind) for treatment in self.run.factors.planned[work]]
+        return self._judged(work, [self._compare_one(work, treatment, baseline, metric, better, kind) for treatment in self.run.factors.planned[work]], baseline, kind)
+
+    def pair(self, work: str, a: Treatment, b: Treatment) -> Comparison:
+        """Two treatments of one work item: B against A, as if A were the baseline. One comparison is a family of its own."""
+        item = self._compare_one(work, b, a, None, self.run.metrics[work].better, "speed")
+        return self._judged(work, [item], a, "speed", "A")[0]
+
+    def _judged(self, work: str, family: list[Comparison], baseline: Treatment, kind: str,
+                whose: str = "the baseline") -> list[Comparison]:
+        better = "higher" if kind == "speed" else "lower"
         tests = [item for item in family if item.treatment != baseline and item.ratio is not None]
         base_failed, base_planned = self.failed(work, [baseline])
         for item, adjusted in zip(tests, stats.holm([item.ratio.p for item in tests])):
             item.p_holm = adjusted
-            item.verdict = stats.verdict(item.ratio, "higher" if kind == "speed" else "lower", adjusted, kind, self.rope_pct, self.alpha)
+            item.verdict = stats.verdict(item.ratio, better, adjusted, kind, self.rope_pct, self.alpha)
             if item.failed:
                 item.verdict = stats.unreliable(*self.failed(work, [item.treatment]))
             elif base_failed:
-                item.verdict = stats.unreliable(base_failed, base_planned, "the baseline")
+                item.verdict = stats.unreliable(base_failed, base_planned, whose)
         return family
 
     def failed(self, work: str | None, treatments) -> tuple[int, int]:
@@ -170,8 +179,7 @@ class Study:
         return [item for work in self.run.works if work in self.run.seconds
                 for item in self._family(work, "throughput", self.run.seconds[work].better, "speed")]
 
-    def _compare_one(self, work: str, treatment: Treatment, metric: str | None, better: str, kind: str) -> Comparison:
-        baseline = self.baseline(work)
+    def _compare_one(self, work: str, treatment: Treatment, baseline: Treatment, metric: str | None, better: str, kind: str) -> Comparison:
         own, base = self.values(work, treatment, metric), self.values(work, baseline, metric)
         failures: dict[str, int] = {}
         cells = self.cells(work, treatment)
@@ -253,7 +261,7 @@ class Study:
             for level in others:
                 per_work = [self._strata(factor, level, work) for work in self.run.works]
                 for work, strata in zip(self.run.works, per_work):
-                    if self._varies(work, factor):
+                    if self.varies(work, factor):
                         found.append(Effect(factor, level, base, work, stats.stratified_ratio(strata, self.alpha), len(strata), None, "inconclusive"))
                 found.append(Effect(factor, level, base, None, self._over_works(per_work), sum(map(len, per_work)), None, "inconclusive"))
         for family in ([item for item in found if item.work], [item for item in found if not item.work]):
@@ -266,7 +274,7 @@ class Study:
                     item.verdict = stats.unreliable(item.failed, item.planned)
         return found
 
-    def _varies(self, work: str, factor: str) -> bool:
+    def varies(self, work: str, factor: str) -> bool:
         """Does the factor say anything to this work item? A parameter says nothing to the workloads that do not have it."""
         index = self.run.factors.names.index(factor)
         return any(treatment[index] is not None for treatment in self.run.factors.planned[work])
@@ -301,7 +309,7 @@ class Study:
         found: list[Interaction] = []
         names = self.run.factors.names
         for pair in itertools.combinations(names, 2):
-            works = [work for work in self.run.works if all(self._varies(work, factor) for factor in pair)]
+            works = [work for work in self.run.works if all(self.varies(work, factor) for factor in pair)]
             for levels in itertools.product(*(self.run.levels[factor][1:] for factor in pair)):
                 per_work = [self._interaction_strata(pair, levels, work) for work in works]
                 for work, strata in list(zip(works, per_work)) + [(None, None)]:

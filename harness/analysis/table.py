@@ -5,6 +5,7 @@ baseline. A combination that failed has its line, with the status and the first 
 """
 from __future__ import annotations
 
+import statistics
 import textwrap
 
 from . import words
@@ -12,6 +13,7 @@ from .load import Cell, Run
 from .format import amount
 from .stats import word
 from .study import Comparison, Study
+from .treatments import Treatment
 
 WIDTH = 110
 
@@ -61,6 +63,31 @@ def _row(run: Run, item: Comparison, unit: str, name_width: int) -> str:
     elif item.failed:
         verdict += f": {item.failed}/{planned}"
     return f"  {name:<{name_width}} {item.ok:>3} {median:>9} {spread:>8} {ratio:>6} {bounds:<15} {verdict}"
+
+
+def pair_text(study: Study, names: tuple[str, str], pairs: list[tuple[Comparison, Treatment, Treatment]]) -> str:
+    """Two treatments against each other: `pairs` has B's comparison with A on each work item that has both."""
+    run = study.run
+    lines = _wrap(f"{run.manifest['experiment']}  {run.manifest['run_id']}  {names[1]} (B) against {names[0]} (A)")
+    for side, index in (("A", 1), ("B", 2)):
+        for treatment in dict.fromkeys(pair[index] for pair in pairs):
+            lines += _wrap(f"{side}: " + ", ".join(run.factors.whole(treatment)))
+    width = min(36, max(len("workload"), *(len(item.work) for item, _, _ in pairs)))
+    lines += ["", f"  {'workload':<{width}} {'median A':>10} {'median B':>10} {'n':>5} {'B / A':>6} {'interval':<16} verdict"]
+    for item, a, _ in pairs:
+        unit = run.metrics[item.work].unit
+        unit = unit if unit in ("ns", "bytes") else ""
+        values = [value for _, value in study.samples(item.work, a)]
+        medians = [amount(statistics.median(values), unit) if values else "-", amount(item.centre.median, unit) if item.centre else "-"]
+        ratio = f"{item.ratio.ratio:.3f}" if item.ratio else ""
+        bounds = f"[{item.ratio.low:.3f}, {item.ratio.high:.3f}]" if item.ratio and item.ratio.low is not None else "-" if item.ratio else ""
+        name = item.work if len(item.work) <= width else item.work[:width - 1] + "…"
+        lines.append(f"  {name:<{width}} {medians[0]:>10} {medians[1]:>10} {f'{len(values)}+{item.ok}':>5} {ratio:>6} {bounds:<16} {item.verdict}"[:WIDTH].rstrip())
+    missing = [work for work in run.works if work not in {item.work for item, _, _ in pairs}]
+    if missing:
+        lines += _wrap("without both: " + ", ".join(missing))
+    lines += [""] + _wrap(f"B / A is a speed ratio: above 1, B is better. Intervals: {100 * (1 - study.alpha):g} %, t on logs, paired by block. Each workload is a question of its own.")
+    return "\n".join(lines) + "\n"
 
 
 def failure_lines(failures: list[Cell]) -> list[str]:

@@ -96,9 +96,12 @@ class Factors:
         """A level's name: a gear's alone, with its gear's where another gear has a level of that name; 'procs=4', 'depth=14'."""
         if factor in GEARS:
             return f"{factor} {level}" if any(level in self.levels[other] for other in GEARS if other != factor and other in self.levels) else level
+        return f"{self.title(factor)}={level}"
+
+    def title(self, factor: str) -> str:
+        """A factor's name without what is before its dot, where that leaves it the only one."""
         name = factor.partition(".")[2] or factor
-        alike = [other for other in self.levels if (other.partition(".")[2] or other) == name]
-        return f"{factor if len(alike) > 1 else name}={level}"
+        return factor if sum((other.partition(".")[2] or other) == name for other in self.levels) > 1 else name
 
     def short(self, treatment: Treatment) -> str:
         """Names only what differs from the baseline: 'stw + io_uring' instead of sixty characters."""

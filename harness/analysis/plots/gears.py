@@ -92,8 +92,8 @@ def _panel(axes, study: Study, members: list[Effect], rows, title: str, base: st
     present = {effect.work for effect in members}
     for y, work in enumerate(rows):
         if work not in present:
-            axes.text(1, y, "no matched pair", fontsize=6.5, color="#777777", ha="center", va="center",
-                      bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.0})
+            axes.text(0.5, y, "no matched pair" if work is None or study.varies(work, members[0].factor) else "not varied", fontsize=6.5, color="#777777", ha="center", va="center",
+                      transform=axes.get_yaxis_transform(), bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.0})
     if None in rows:
         axes.axhline(len(rows) - 1.35, color="#BBBBBB", linewidth=0.7)
     axes.set_xscale("log")

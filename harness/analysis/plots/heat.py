@@ -184,7 +184,7 @@ def pairs(study: Study) -> Drawing:
     for y, work in enumerate(rows):
         for x, pair in enumerate(tested):
             if (work, pair) not in best:
-                _cell(axes, x, y, None, limit, "no matched cells", False, 7)
+                _cell(axes, x, y, None, limit, "no matched cells" if len(tested) <= 8 else "–", False, 7)
                 continue
             item = best[(work, pair)][1]
             names = f"{item.levels[0]}, {item.levels[1]}"
@@ -193,7 +193,8 @@ def pairs(study: Study) -> Drawing:
             _cell(axes, x, y, item.ratio.ratio, limit, text, not item.significant, 6.5 if several else 8)
             data.append({"workload": work or "(geometric mean)", f"{run.factors.word}s": " x ".join(pair), "levels": " + ".join(item.levels), "contrast": item.ratio.ratio,
                          "low": item.ratio.low, "high": item.ratio.high, "p_holm": item.p_holm, "significant": item.significant, "pairs": item.ratio.n})
-    _frame(axes, [" ×\n".join(pair) for pair in tested], [work or "all workloads" for work in rows], "")
+    fits = 900 / len(tested) / max(len(run.factors.title(factor)) + 2 for pair in tested for factor in pair)  # points for a character
+    _frame(axes, [" ×\n".join(map(run.factors.title, pair)) for pair in tested], [work or "all workloads" for work in rows], "", max(4.5, min(8, fits / 0.65)))
     _bar(figure, [0.36, 0.40 / height, 0.36, 0.12 / height], limit, "interaction contrast (speed ratio)")
     caption = (f"Which pairs of {run.factors.word}s do not compose? Speed with both {run.factors.word}s exchanged over the product of the two single "
                "exchanges, matched by block and by the "
