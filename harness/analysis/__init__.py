@@ -19,7 +19,8 @@ Layers, each importing only those above it:
     study       Run -> every comparison that the outputs share, computed once
     words       study -> sentences
     plots/      study -> figures, one file per plot
-    table, compare, report, __main__   what a person calls
+    rows        Run -> rows, one an invocation; export writes them, and python/gearbox makes frames of them
+    table, grid, compare, report, __main__   what a person calls
 
 How to call it, from the repository root (the front door does the same):
 

@@ -41,10 +41,15 @@ class Parser(argparse.ArgumentParser):
 
 
 def table_verb(options, run: Run) -> int:
-    from . import jsonout, table
+    from . import grid, jsonout, table
     from .study import Study
+    grid.check(options.format)
     study = Study(run)
-    if options.json:
+    if options.format != "text":
+        if options.json:
+            raise BadInput(f"--json and --format {options.format} are two formats: leave one out")
+        sys.stdout.write(grid.text(study, options.format))
+    elif options.json:
         print(jsonout.dumps({"run": study.run.manifest["run_id"], "baseline": study.run.factors.named(study.run.baseline), "works": works(study),
                              "comparisons": [_comparison(study, item) for item in study.comparisons]}))
     else:
@@ -103,6 +108,20 @@ def compare_verb(options, run_a: Run, run_b: Run) -> int:
         print(jsonout.dumps(comparing.compare(a, b)))
     else:
         sys.stdout.write(comparing.text(a, b))
+    return 0
+
+
+def export_verb(options, run: Run) -> int:
+    from . import export
+    if options.format is None and not options.json:
+        raise BadInput(f"export: say which format with --format, one of {', '.join(export.FORMATS)}")
+    if options.format is not None and options.json:
+        raise BadInput(f"--json and --format {options.format} are two formats: leave one out")
+    if options.json:
+        from . import jsonout, rows
+        print(jsonout.dumps({"cells": rows.cells(run), "metrics": rows.metrics(run), "counters": rows.counters(run), "units": rows.units(run)}))
+    else:
+        sys.stdout.write(export.text(run, options.format))
     return 0
 
 
@@ -175,6 +194,7 @@ VERBS = {
     "plot": (plot_verb, "draws the figures into RUN/figures (SVG, PNG and the data as CSV)"),
     "report": (report_verb, "writes RUN/report.html, one self-contained page; draws figures that are missing or stale"),
     "analyze": (analyze_verb, "effects of each factor, interactions, analysis of variance, failures"),
+    "export": (export_verb, "the run in another tool's format: CSV, Go's benchmark format, Google Benchmark's JSON"),
     "compare": (compare_verb, "two runs against each other, workload by workload"),
 }
 
@@ -197,6 +217,10 @@ def build_parser() -> Parser:
         if name == "analyze":
             verb.add_argument("--pair", nargs=2, metavar=("A", "B"), help="two treatments against each other, workload by workload, and nothing else. A treatment is "
                               "named like a baseline, or as tables do: 'stw + procs=4', 'baseline'; ratios are B over A, above 1 is better")
+        if name == "table":
+            verb.add_argument("--format", metavar="NAME", default="text", help="how the tables are written: text, markdown, latex or csv")
+        if name == "export":
+            verb.add_argument("--format", metavar="NAME", help="csv: one row an invocation; benchfmt: for benchstat; gbench: for Google Benchmark's compare.py")
         if name == "plot":
             verb.add_argument("--only", metavar="NAME", action="append", help="draw this figure only; may be given several times. "
                               "Names: " + ", ".join(PLOT_NAMES))

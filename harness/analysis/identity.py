@@ -54,6 +54,11 @@ def words(line: dict[str, Any]) -> str:
 
 def labels(works: list[Work]) -> dict[Work, str]:
     """The workload's name, and behind it whatever differs between the work items of that workload."""
+    return {item: " ".join([item.workload] + [f"{name}={value}" for name, value in found]) for item, found in differing(works).items()}
+
+
+def differing(works: list[Work]) -> dict[Work, list[tuple[str, str]]]:
+    """What tells each work item from the others of its workload: (name, value)."""
     facts = {item: _facts(item) for item in dict.fromkeys(works)}
     values: dict[str, dict[str, set[str | None]]] = {}
     for item in facts:
@@ -63,11 +68,7 @@ def labels(works: list[Work]) -> dict[Work, str]:
     for item, found in facts.items():  # a fact that one item lacks tells it from the others as a value does
         for name, seen in values[item.workload].items():
             seen.add(found.get(name))
-    named = {}
-    for item, found in facts.items():
-        differing = [f"{name}={found[name]}" for name, seen in values[item.workload].items() if len(seen) > 1 and name in found]
-        named[item] = " ".join([item.workload] + differing)
-    return named
+    return {item: [(name, found[name]) for name, seen in values[item.workload].items() if len(seen) > 1 and name in found] for item, found in facts.items()}
 
 
 def _facts(item: Work) -> dict[str, str]:
