@@ -6,9 +6,10 @@ benchfmt  one line an invocation, all its metrics as values. The name has worklo
           keys. A `Unit` line says of each metric which direction is better, that nothing is assumed of its distribution, and
           what it is called here: a unit of that format can hold no space. A failed invocation is a `--- FAIL` line, as Go
           prints it, and no value.
-gbench    one entry an invocation, a repetition of its name. That format measures times of which less is better: real_time is the
+gbench    one entry an invocation that ended well, a repetition of its name. That format measures times of which less is better: real_time is the
           time of one operation (1 / throughput), or the headline itself where that is a time; cpu_time is the CPU time of the whole
-          process, in the same unit. All metrics stand beside them as counters. A failed invocation has error_occurred.
+          process, in the same unit. All metrics stand beside them as counters. A failed invocation has no entry, since compare.py
+          takes the time of an entry with error_occurred for 0 and what failed for the fastest; context.failures lists them.
 """
 from __future__ import annotations
 
@@ -110,24 +111,21 @@ def _gbench(run: Run) -> str:
     context = {"date": run.manifest["started"], "host_name": machine["host"], "executable": f"gearbox {build['build_id']}", "num_cpus": machine.get("cores"),
                "cpu_scaling_enabled": machine.get("governor") not in (None, "performance"), "caches": [], "load_avg": machine.get("load_before") or [],
                "library_build_type": "release" if build.get("preset") == "release" else "debug", "experiment": run.manifest["experiment"], "run": run.manifest["run_id"]}
-    parts, families, repetition = names(run), {}, {}
-    benchmarks = []
+    parts = {key: "/".join(map(_quoted, pieces)) for key, pieces in names(run).items()}
+    context["failures"] = [{"seq": cell.seq, "name": parts[cell.work, cell.treatment], "status": cell.status, "reason": cell.reason} for cell in run.failures]
+    repetitions: dict[str, list[dict]] = {}
     for cell in run.cells:
-        name = "/".join(parts[cell.work, cell.treatment])
-        entry = {"name": name, "family_index": families.setdefault(name, len(families)), "per_family_instance_index": 0, "run_name": name, "run_type": "iteration",
-                 "repetitions": run.factors.planned[cell.work][cell.treatment], "repetition_index": repetition.setdefault(name, 0), "threads": cell.procs, "iterations": 1}
-        repetition[name] += 1
-        headline = run.metrics[cell.work]
-        if cell.ok:
-            cpu_ns = (load.metric_value(cell.record, "cpu") or 0.0) * 1e9
-            if headline.better == "higher":
-                entry.update(real_time=1e9 / cell.value, items_per_second=cell.value)
-            else:
-                entry.update(real_time=cell.value * NANOSECONDS.get(headline.unit, 1.0))
-            entry.update(cpu_time=cpu_ns, time_unit="ns")
-            known = set(entry)
-            entry.update({metric["name"]: metric["value"] for metric in cell.record["metrics"] if metric["value"] is not None and metric["name"] not in known})
-        else:
-            entry.update(error_occurred=True, error_message=f"{cell.status}: {cell.reason or 'no value'}", real_time=0.0, cpu_time=0.0, time_unit="ns")
-        benchmarks.append(entry)
+        if not cell.ok:
+            continue
+        name, headline = parts[cell.work, cell.treatment], run.metrics[cell.work]
+        time = {"real_time": 1e9 / cell.value, "items_per_second": cell.value} if headline.better == "higher" else {"real_time": cell.value * NANOSECONDS.get(headline.unit, 1.0)}
+        family = repetitions.setdefault(name, [])
+        entry = {"name": name, "family_index": list(repetitions).index(name), "per_family_instance_index": 0, "run_name": name, "run_type": "iteration", "repetitions": 0,
+                 "repetition_index": len(family), "threads": cell.procs, "iterations": 1, **time, "cpu_time": (load.metric_value(cell.record, "cpu") or 0.0) * 1e9, "time_unit": "ns"}
+        entry.update({metric["name"]: metric["value"] for metric in cell.record["metrics"] if metric["value"] is not None and metric["name"] not in entry})
+        family.append(entry)
+    for family in repetitions.values():
+        for entry in family:
+            entry["repetitions"] = len(family)
+    benchmarks = [entry for family in repetitions.values() for entry in family]
     return json.dumps({"context": context, "benchmarks": benchmarks}, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

@@ -86,7 +86,10 @@ class Exports(WithFolder):
         self.assertEqual([(failure["seq"], failure["status"]) for failure in read["context"]["failures"]], [(cell.seq, cell.status) for cell in self.run.failures])
         self.assertGreater(len(self.run.failures), 0)
         repetitions = {}
-        for entry, cell in zip(read["benchmarks"], ok):
+        first = {}
+        for cell in ok:  # the repetitions of a name follow one another
+            first.setdefault((cell.work, cell.treatment), len(first))
+        for entry, cell in zip(read["benchmarks"], sorted(ok, key=lambda cell: first[cell.work, cell.treatment])):
             self.assertGreater(entry["real_time"], 0)
             self.assertEqual((entry["run_type"], entry["time_unit"], entry["threads"]), ("iteration", "ns", cell.procs))
             repetitions.setdefault((entry["name"], entry["repetitions"]), []).append(entry["repetition_index"])
