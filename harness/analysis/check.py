@@ -150,8 +150,8 @@ def _plan(found: Checked, data: bytes, path: str, manifest_path: str) -> None:
                            f"it should hold each {'cell' if schema == 2 else 'replicate of a cell'} once")
         if line["block"] < manifest["blocks"]:
             found.plan.append(line)
-    for field, planned, there in (("plan.cells", manifest["plan"]["cells"], {len(lines)}), ("cells_planned", manifest["cells_planned"], {len(lines), len(found.plan)})):
-        if planned not in there:
+    for field, planned in (("plan.cells", manifest["plan"]["cells"]), ("cells_planned", manifest["cells_planned"])):
+        if planned != len(lines):
             raise BadInput(f"{path}: it has {len(lines)} lines; it should have {planned}, as field '{field}' of manifest.json says: "
                            f"lines {'are missing' if len(lines) < planned else 'were added'}")
     for block in range(most_blocks):

@@ -120,7 +120,8 @@ def _gbench(run: Run) -> str:
         name, headline = parts[cell.work, cell.treatment], run.metrics[cell.work]
         time = {"real_time": 1e9 / cell.value, "items_per_second": cell.value} if headline.better == "higher" else {"real_time": cell.value * NANOSECONDS.get(headline.unit, 1.0)}
         family = repetitions.setdefault(name, [])
-        entry = {"name": name, "family_index": list(repetitions).index(name), "per_family_instance_index": 0, "run_name": name, "run_type": "iteration", "repetitions": 0,
+        number = family[0]["family_index"] if family else len(repetitions) - 1
+        entry = {"name": name, "family_index": number, "per_family_instance_index": 0, "run_name": name, "run_type": "iteration", "repetitions": 0,
                  "repetition_index": len(family), "threads": cell.procs, "iterations": 1, **time, "cpu_time": (load.metric_value(cell.record, "cpu") or 0.0) * 1e9, "time_unit": "ns"}
         entry.update({metric["name"]: metric["value"] for metric in cell.record["metrics"] if metric["value"] is not None and metric["name"] not in entry})
         family.append(entry)
