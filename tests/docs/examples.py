@@ -4,7 +4,7 @@ import re
 import shlex
 import subprocess
 
-VERBS = ("sweep", "resume", "run", "list", "describe", "doctor", "table", "plot", "report", "analyze", "compare", "test", "bench", "peers", "options")
+VERBS = ("sweep", "resume", "run", "list", "describe", "doctor", "table", "plot", "report", "analyze", "export", "compare", "test", "bench", "peers", "options")
 PRESETS = ("release", "checked", "asan", "tsan")
 # In documents a command stands in a fence or between backticks, and begins with ./gearbox (in prose of the program's own texts: gearbox).
 FENCES = re.compile(r"^```(?:bash|sh|console)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -76,7 +76,7 @@ class Finished(Case):
         run = str(self.run_folder())
         for arguments in (["list"], ["list", "matrix"], ["describe", "scheduler=gmp"], ["describe", "workload=gc_latency"], ["doctor"],
                           ["run", "ping_pong", "--set", "rounds=500"], ["run", "ping_pong", "--set", "rounds=500", "--boot-trace"],
-                          ["resume", run], ["table", run], ["plot", run, "--only", "gears"], ["report", run], ["analyze", run], ["compare", run, run]):
+                          ["resume", run], ["table", run], ["plot", run, "--only", "gears"], ["report", run], ["analyze", run], ["export", run], ["compare", run, run]):
             code, out, err = self.call(*arguments, "--json")
             self.assertEqual(code, 0, (arguments, err))
             with self.subTest(arguments=arguments):
@@ -99,6 +99,19 @@ class Finished(Case):
         for arguments in (["table", "--jsn"], ["plot", "--onyl"], ["report", "--jsno"], ["analyze", "--jso"]):
             code, _, err = self.call(arguments[0], self.run_folder(), arguments[1])
             self.assertEqual((code, "did you mean '--" in err), (2, True), err)
+
+
+    def test_an_option_that_takes_two_words_may_stand_anywhere(self):
+        run = self.run_folder()
+        for arguments in (("analyze", run, "--pair", "gmp", "gmp"), ("analyze", "--pair", "gmp", "gmp", run)):
+            code, _, err = self.call(*arguments)
+            self.assertEqual((code, err), (2, "analysis: --pair: 'gmp' and 'gmp' are one treatment on every workload of this run, or never planned of the same one\n"))
+
+    def test_exports(self):
+        for format, begin in (("csv", "seq,block,replicate,workload,"), ("benchfmt", "experiment: tiny\n"), ("gbench", '{\n  "context": {')):
+            code, out, err = self.call("export", self.run_folder(), "--format", format)
+            self.assertEqual((code, err), (0, ""))
+            self.assertTrue(out.startswith(begin), out[:80])
 
 
 class Failures(Case):
