@@ -1,4 +1,5 @@
 """A run's factors are whatever its experiment varies: procs, parameters and options as well as gears, and each is compared like any other."""
+import json
 import math
 import os
 import tempfile
@@ -153,6 +154,28 @@ class Budget(WithFolder):
             run = study.run
             self.assertEqual((run.blocks, run.not_run, len(run.plan)), (list(range(blocks)), 0, 4 * blocks))
             self.assertTrue(any(f"gave {blocks} blocks" in note for note in run.notes), run.notes)
+
+    def test_while_the_first_block_runs_no_other_is_part_of_the_run(self):
+        run_dir = self.run_dir(budget=(20.0, 6.0), more={"procs": ["2", "4"]}, workloads=("sieve",))
+        path = os.path.join(run_dir, "manifest.json")
+        with open(path) as file:
+            manifest = json.load(file)
+        del manifest["budget"]
+        synthetic.write_json(path, {**manifest, "blocks": 6})
+        cells = os.path.join(run_dir, "cells.jsonl")
+        with open(cells) as file:
+            lines = file.readlines()
+        for count, not_run in ((4, 0), (3, 1)):
+            with open(cells, "w") as file:
+                file.writelines(lines[:count])
+            run = load.load(synthetic.seal(run_dir, ended=False))
+            self.assertEqual((run.blocks, len(run.plan), run.not_run), ([0], 4, not_run))
+            self.assertTrue(any("has not fixed how many blocks follow" in note for note in run.notes), run.notes)
+        with open(cells, "w") as file:
+            file.writelines(lines[:5])
+        synthetic.seal(run_dir, ended=False)
+        with self.assertRaisesRegex(load.BadInput, r"cells\.jsonl:5: field 'seq' is 4; it should be the seq of a planned cell, 0 to 3"):
+            load.load(run_dir)
 
     def test_a_cap_below_three_blocks_holds(self):
         self.assertEqual(self.study(budget=(9.0, 1.0), blocks=2, more={}).run.blocks, [0, 1])
