@@ -105,6 +105,7 @@ def _plan(found: Checked, data: bytes, path: str, manifest_path: str) -> None:
     schema = manifest["schema"]
     varied = manifest["factors"] if schema > 2 else {}
     most_blocks = manifest["design"]["blocks"] if schema > 2 else manifest["blocks"]
+    run_blocks = design.blocks(manifest)
     workloads = {(entry["name"], show_params(design.fixed(entry["params"], varied))) for entry in manifest["workloads"]}
     places: dict[tuple[int, tuple], int] = {}  # (block, what it holds once) -> line
     held: dict[tuple, int] = {}  # what a block holds once -> index of a line
@@ -148,7 +149,7 @@ def _plan(found: Checked, data: bytes, path: str, manifest_path: str) -> None:
         if first != number:
             raise BadInput(f"{where}: block {line['block']} holds the cell {line['cell']} ({identity.words(line)}){_which(line)} twice, here and in line {first}; "
                            f"it should hold each {'cell' if schema == 2 else 'replicate of a cell'} once")
-        if line["block"] < manifest["blocks"]:
+        if line["block"] < run_blocks:
             found.plan.append(line)
     for field, planned in (("plan.cells", manifest["plan"]["cells"]), ("cells_planned", manifest["cells_planned"])):
         if planned != len(lines):

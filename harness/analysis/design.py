@@ -21,6 +21,16 @@ def baseline_runs(treatments: int) -> int:
     return min(NEVER_MORE_RUNS, round(math.sqrt(treatments - 1))) if treatments >= COMPARED_BEFORE_REPEATING else 1
 
 
+def is_open(manifest: dict[str, Any]) -> bool:
+    """Is there a budget that has not fixed the number of blocks yet? It does when block 0 is done."""
+    return manifest["schema"] > 2 and manifest["design"]["budget_s"] is not None and manifest.get("budget") is None
+
+
+def blocks(manifest: dict[str, Any]) -> int:
+    """How many blocks of the plan are part of the run, as far as that is known."""
+    return 1 if is_open(manifest) else manifest["blocks"]
+
+
 def key(line: dict[str, Any]) -> tuple[str, str, int]:
     """What a block holds once: cell, label (two labels run one cell, to hold it against itself) and replicate."""
     return line["cell"], line.get("levels", {}).get("label", ""), line.get("replicate", 0)

@@ -20,7 +20,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from . import check, identity, treatments
+from . import check, design, identity, treatments
 from .check import GEARS
 from .records import BadInput, nearest
 from .treatments import Factors, Treatment
@@ -151,6 +151,8 @@ def load(path: str) -> Run:
     notes = list(found.notes)
     if budget := manifest.get("budget"):
         notes.append(f"the budget of {budget['budget_s']:g} s gave {budget['blocks']} blocks, fixed after the first, which took {budget['block_0_s']:.3g} s")
+    if design.is_open(manifest):
+        notes.append(f"block 0 is not done: the budget of {manifest['design']['budget_s']:g} s has not fixed how many blocks follow")
     declared = list(manifest["factors"]) if manifest["schema"] > 2 else list(GEARS)
     works_of = {line["seq"]: identity.work(line, found.last[line["seq"]]["build"] if line["seq"] in found.last else found.newest_build, declared) for line in plan}
     names = identity.labels(list(works_of.values()))
