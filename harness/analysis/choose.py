@@ -1,6 +1,6 @@
 """What a person calls a level or a treatment: `procs=4`, `scheduler=gmp:runnext=off,steal=one,depth=14`, `stw + procs=4`.
 
-A text is settings, with commas or plus signs between them; what it does not set is at the baseline, and "baseline" sets
+A text is settings, with commas or a plus sign between spaces between them; what it does not set is at the baseline, and "baseline" sets
 nothing. A setting is factor=level. A gear's level may stand alone where one gear has it, and the part before a factor's dot may
 be left out where that leaves one factor: so the names that tables show can be typed. Behind a gear's options a comma belongs to
 the level, unless a factor's name follows.
@@ -18,7 +18,7 @@ from .treatments import Factors, Treatment
 def settings(factors: Factors, text: str, option: str) -> dict[str, str]:
     """factor -> level. `option` begins the sentence of a refusal."""
     pieces: list[str] = []
-    for piece in re.split(r"\s*[,+]\s*", text.strip()):
+    for piece in re.split(r"\s*,\s*|\s+\+\s+", text.strip()):
         name = piece.partition("=")[0]
         if pieces and ":" in pieces[-1] and "=" in piece and not _factors_called(factors, name):
             pieces[-1] += "," + piece
