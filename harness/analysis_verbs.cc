@@ -1,4 +1,4 @@
-// table, plot, report, analyze, compare: the Python in harness/analysis, over runs named the way users name them.
+// table, plot, report, analyze, export, compare: the Python in harness/analysis, over runs named the way users name them.
 #include <fmt/format.h>
 
 #include <cstdlib>
@@ -43,9 +43,10 @@ int analysis_verb(const std::string& verb, const Arguments& arguments) {
   for (std::size_t i = 0; i < arguments.size(); ++i) {
     const std::string& argument = arguments[i];
     help = help || argument == "--help" || argument == "-h";
-    // A word right after an option that takes one is that option's value.
-    const bool value = i > 0 && arguments[i - 1].starts_with("--") && arguments[i - 1] != "--json" &&
-                       arguments[i - 1].find('=') == std::string::npos;
+    // A word right after an option that takes one is that option's value; --pair takes two.
+    const bool value = (i > 0 && arguments[i - 1].starts_with("--") && arguments[i - 1] != "--json" &&
+                        arguments[i - 1].find('=') == std::string::npos) ||
+                       (i > 1 && arguments[i - 2] == "--pair");
     (argument.starts_with("-") || value || runs.size() == wanted ? rest : runs).push_back(argument);
   }
   if (!help) {

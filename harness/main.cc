@@ -27,6 +27,7 @@ constexpr const char* kHelp =
   gearbox report [run]           its report.html
   gearbox analyze [run]          its statistics
   gearbox compare <run> <run>    two runs against each other
+  gearbox export [run]           the run for a spreadsheet, for benchstat or for Google Benchmark's compare.py
 
   gearbox test [filter]          all tests, or those whose name matches; --preset asan|tsan|checked, --repeat N
   gearbox bench [filter]         the microbenchmarks
@@ -58,11 +59,11 @@ int dispatch(const Arguments& all) {
   if (verb == "sweep") return sweep_verb(rest);
   if (verb == "resume") return resume_verb(rest);
   if (verb == "doctor") return doctor_verb(rest);
-  for (const char* name : {"table", "plot", "report", "analyze", "compare"})
+  for (const char* name : {"table", "plot", "report", "analyze", "export", "compare"})
     if (verb == name) return analysis_verb(verb, rest);
-  const std::vector<std::string> verbs = {"sweep", "resume", "run",    "list",    "describe", "doctor",
-                                          "table", "plot",   "report", "analyze", "compare",  "options",
-                                          "test",  "bench",  "peers",  "prepare"};
+  const std::vector<std::string> verbs = {"sweep",   "resume", "run",    "list",    "describe", "doctor",
+                                          "table",   "plot",   "report", "analyze", "export",   "compare",
+                                          "options", "test",   "bench",  "peers",   "prepare"};
   print_err("gearbox: there is no verb '{}'; there is {}{}\nHelp: gearbox --help\n", verb, fmt::join(verbs, ", "),
             gearbox::did_you_mean(verb, verbs));
   return kExitUsage;

@@ -17,12 +17,12 @@ import math
 import textwrap
 from typing import Any
 
-from . import identity, load, stats
+from . import stats
 from .format import amount
 from .load import GEARS, BadInput
-from .treatments import Treatment, kind
 from .stats import Ratio
 from .study import Study
+from .treatments import Treatment, kind
 
 WIDTH = 110
 
