@@ -58,7 +58,7 @@ class Effects(WithFolder):
         self.assertEqual({(treatment[scheduler], treatment[runnext]) for treatment in study.run.treatments}, {("gmp", "on"), ("gmp", "off"), ("global_queue", None)})
         # (2 x gmp + global_queue) x procs x sysmon, and depth on binary_trees
         self.assertEqual([len(factors.planned[work]) for work in study.run.works], [24, 12])
-        self.assertEqual(len(study.overall), 12)  # those that can be asked of both
+        self.assertEqual([len(ratios) for ratios in study.overall.values()], [12])  # those that can be asked of both
 
     def test_interactions_of_procs(self):
         study = self.study()

@@ -228,9 +228,10 @@ class CommandLine(WithRun):
     def test_compare_finds_a_change_and_names_hidden_dimensions(self):
         truth = synthetic.Truth(effects={**synthetic.EFFECTS, ("poller", "epoll"): {"*": 0.5}})
         other = synthetic.write_run(self.run_dir + "2", truth, ("ping_pong",), blocks=6, seed=8, samples=0)
-        _, out, _ = self.call("compare", self.run_dir, other)
+        before = synthetic.write_run(self.run_dir + "1", workloads=("ping_pong",), blocks=3, samples=0)
+        _, out, _ = self.call("compare", before, other)
         self.assertIn("differs: seed: 1 -> 8", out)
-        self.assertIn("faster", out)
+        self.assertIn("faster: x1.", out)
         self.assertNotIn("slower", out)
 
     def test_ctrl_c_after_the_work_does_not_undo_it(self):
