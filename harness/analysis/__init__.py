@@ -13,9 +13,14 @@ Layers, each importing only those above it:
     check       is a run directory what a run has written? One set of rules for every verb, `resume` included
     load        a run directory -> Run (one row per planned invocation)
     choose      what a person calls a level or a treatment
-    stats       numbers -> estimates, intervals, verdicts; knows nothing of runs
+    dunnett     the distribution of the largest of many differences to one reference
+    gvm         values, blocks, treatments -> contrasts with simultaneous intervals; knows nothing of runs
+    power       what a design can find, and the declared looks
+    stats       numbers -> estimates, companions of the answer, the verdict that an interval is read as; knows nothing of runs
+    selftest    simulated runs whose truth is known -> error rates and power of all that
     histogram   latency and pause histograms: merging, quantiles
     factorial   type-II analysis of variance on logs
+    answers     what a study says of one comparison, effect or interaction
     study       Run -> every comparison that the outputs share, computed once
     words       study -> sentences
     plots/      study -> figures, one file per plot

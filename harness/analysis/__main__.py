@@ -125,6 +125,21 @@ def export_verb(options, run: Run) -> int:
     return 0
 
 
+def selftest_verb(options) -> int:
+    from . import jsonout, selftest
+    found = []
+    if not options.json:
+        sys.stdout.write(selftest.HEADER)
+    for row in selftest.rows():
+        found.append(row)
+        if not options.json:
+            sys.stdout.write(selftest.line(row))
+            sys.stdout.flush()
+    if options.json:
+        print(jsonout.dumps({"rows": found}))
+    return 0 if all(row.ok for row in found) else 1
+
+
 def works(study: Study) -> dict[str, dict]:
     """The label of each work item -> its whole identity."""
     return {work: {"workload": item.workload, "params": dict(item.params), "procs": item.procs, "runtime": dict(item.runtime), "build": item.build}
@@ -144,7 +159,9 @@ def facts(study: Study) -> dict:
         "planned": len(run.plan), "measured": sum(cell.ok for cell in run.cells), "not_run": run.not_run, "kept_aside": run.aside, "works": works(study),
         "summary": words.summary(study), "effects": study.effects, "interactions": study.interactions,
         "comparisons": [_comparison(study, item) for item in study.comparisons],
-        "overall": [{"treatment": run.factors.named(treatment), "speed_ratio": ratio} for treatment, ratio in study.overall.items()],
+        "overall": [{"class": name, "treatment": run.factors.named(treatment), "speed_ratio": ratio}
+                    for name, ratios in study.overall.items() for treatment, ratio in ratios.items()],
+        "drift": study.drift, "under_load": study.under_load,
         "anova": study.anova, "anova_by_workload": study.anova_by_work,
         "failures": [{"seq": cell.seq, "block": cell.block, "workload": cell.work, "replicate": cell.replicate, "treatment": run.factors.named(cell.treatment), "status": cell.status,
                       "reason": cell.reason, "attempts": cell.attempts} for cell in run.failures],
@@ -158,15 +175,13 @@ def analysis_text(study: Study) -> str:
         lines += textwrap.wrap(sentence, 110, initial_indent="* ", subsequent_indent="  ")
     word = study.run.factors.word
     width = max(10, *(len(factor) for factor in study.run.factors.names))
-    lines += ["", f"{word} effects: speed ratio to the baseline level, all else matched",
-              f"  {word:<{width}} {'level':<24} {'workload':<24} {'ratio':>6} {'interval':<16} {'pairs':>5} {'p (Holm)':>8}  verdict"]
+    lines += ["", f"{word} effects: speed against the baseline level, all else matched; intervals are simultaneous over all effects",
+              f"  {word:<{width}} {'level':<20} {'workload':<20} {'p':>7}  verdict"]
     for effect in study.effects:
-        ratio = effect.ratio
-        bounds = f"[{ratio.low:.3f}, {ratio.high:.3f}]" if ratio and ratio.low is not None else "-"
-        p = "-" if effect.p_holm is None else f"{effect.p_holm:.4f}" if effect.p_holm >= 0.0001 else "<0.0001"
-        value = f"{ratio.ratio:.3f}" if ratio else "-"
-        lines.append(f"  {effect.factor:<{width}} {effect.level:<24} {effect.work or 'all workloads':<24} {value:>6} {bounds:<16} {ratio.n if ratio else 0:>5} {p:>8}  "
-                     f"{effect.verdict if ratio else 'no matched pair'}")
+        p = "-" if effect.ratio is None or effect.ratio.p is None else f"{effect.ratio.p:.4f}" if effect.ratio.p >= 0.0001 else "<0.0001"
+        over = effect.work or ("all workloads" if len(study.classes) == 1 else f"all {effect.metric_class}")
+        said = words.answer(study, effect.ratio, effect.verdict, brief=True) if effect.ratio else "no matched pair"
+        lines.append(f"  {effect.factor:<{width}} {effect.level:<20} {over:<20} {p:>7}  {said}")
     lines += [""] + anova_lines("all workloads", study.anova)
     for work, result in study.anova_by_work.items():
         lines += [""] + anova_lines(work, result)
@@ -179,11 +194,11 @@ def anova_lines(name: str, result) -> list[str]:
     lines = [f"analysis of variance, {name}: {result.formula}, n = {result.n}"]
     if result.terms:
         width = max(24, *(len(term.name) for term in result.terms))
-        lines.append(f"  {'term':<{width}} {'df':>4} {'F':>10} {'p':>9} {'p (Holm)':>9} {'eta²':>7}")
+        lines.append(f"  {'term':<{width}} {'df':>4} {'F':>10} {'eta²':>7}")
     for term in result.terms:
-        f, p, holm, eta = (f"{value:.4g}" if value is not None else "-" for value in (term.f, term.p, term.p_holm, term.eta_sq))
+        f = f"{term.f:.4g}" if term.f is not None else "-"
         eta = f"{term.eta_sq:.3f}" if term.eta_sq is not None else "-"
-        lines.append(f"  {term.name:<{width}} {term.df:>4} {f:>10} {p:>9} {holm:>9} {eta:>7}")
+        lines.append(f"  {term.name:<{width}} {term.df:>4} {f:>10} {eta:>7}")
     if result.residual_sd_pct is not None:
         lines.append(f"  residual: {result.residual_df} degrees of freedom, standard deviation {result.residual_sd_pct:.1f} %")
     return lines + [f"  note: {note}" for note in result.notes]
@@ -196,7 +211,9 @@ VERBS = {
     "analyze": (analyze_verb, "effects of each factor, interactions, analysis of variance, failures"),
     "export": (export_verb, "the run in another tool's format: CSV, Go's benchmark format, Google Benchmark's JSON"),
     "compare": (compare_verb, "two runs against each other, workload by workload"),
+    "selftest": (selftest_verb, "error rates and power of the verdicts on simulated runs whose truth is known; half a minute"),
 }
+RUNS = {"compare": 2, "selftest": 0}  # how many run directories a verb takes; others take one
 
 
 def build_parser() -> Parser:
@@ -209,7 +226,7 @@ def build_parser() -> Parser:
         if name == "compare":
             verb.add_argument("run_a", metavar="RUN_A", help=RUN_HELP + "; the old state")
             verb.add_argument("run_b", metavar="RUN_B", help="the new state; ratios are B over A, above 1 is better")
-        else:
+        elif RUNS.get(name, 1):
             verb.add_argument("run", metavar="RUN", help=RUN_HELP)
         if name in ("table", "plot", "report", "analyze"):
             verb.add_argument("--baseline", metavar="NAME=LEVEL[,…]", help="hold everything against another treatment than the experiment's baseline: these "
@@ -236,10 +253,9 @@ def main(arguments: list[str] | None = None) -> int:
         given = unknown[0].partition("=")[0]
         parser.error(f"there is no option '{given}'; {load.nearest(given, options.options)}" if given.startswith("-") else f"'{given}' is one word too many")
     try:
-        runs = " ".join([options.run_a, options.run_b] if options.verb == "compare" else [options.run])
+        paths = [getattr(options, name) for name in ("run", "run_a", "run_b") if hasattr(options, name)]
         if __name__ == "__main__":
-            interrupts.end_quietly(f"{options.verb} was interrupted; the records are safe, repeat it with: gearbox {options.verb} {runs}")
-        paths = [options.run_a, options.run_b] if options.verb == "compare" else [options.run]
+            interrupts.end_quietly(f"{options.verb} was interrupted; the records are safe, repeat it with: {' '.join(['gearbox', options.verb, *paths])}")
         loaded = [load.load(path) for path in paths]
         if getattr(options, "baseline", None) is not None:
             from . import choose

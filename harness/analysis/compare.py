@@ -1,7 +1,7 @@
 """Two runs against each other: the same combinations and workloads, before and after a change.
 
 Runs are not interleaved, so blocks cannot be matched and whatever changed between the two days is part of the difference.
-Hence Welch's interval on logs, and a list of everything else that differs (machine, compiler, flags, kernel, seed, limits,
+Hence Welch's intervals on logs, simultaneous over all rows (Sidak), and a list of everything else that differs (machine, compiler, flags, kernel, seed, limits,
 defaults): a reader must be able to see that "faster" might mean "another computer".
 
 Matching. Two cells are the same question when workload, all parameters, procs, runtime options and the four gears with all
@@ -9,15 +9,16 @@ their options are equal, whatever the runs call them: effective values decide, s
 makes two cells of what one text names. An option that only one of the builds has cannot be held against the other; it counts
 only where it differs between that run's own cells, and is listed as a difference. Everything else is counted as missing on the
 other side and named. Build and block are no part of the question: builds are what is compared.
+
+A red machine changes the effects themselves. Runs on machines of different colour, one of them red, are not compared: their ratios are shown and decide nothing.
 """
 from __future__ import annotations
 
 import dataclasses
-import math
 import textwrap
 from typing import Any
 
-from . import stats
+from . import gvm, stats, words
 from .format import amount
 from .load import GEARS, BadInput
 from .stats import Ratio
@@ -25,6 +26,7 @@ from .study import Study
 from .treatments import Treatment, kind
 
 WIDTH = 110
+METHOD = "simultaneous (Welch, Sidak)"
 
 
 @dataclasses.dataclass
@@ -42,14 +44,13 @@ class Row:
     speed_ratio: Ratio | None  # B over A; above 1: B is better
     mann_whitney_p: float | None
     cliffs_delta: float | None
-    p_holm: float | None
     verdict: str
 
 
 @dataclasses.dataclass
 class Result:
     rows: list[Row]
-    overall: Ratio | None
+    overall: dict[str, Ratio]  # class of metrics -> geometric mean over its rows without failures
     differences: list[str]
     only_a: list[str]
     only_b: list[str]
@@ -62,9 +63,13 @@ def compare(a: Study, b: Study) -> Result:
     for key, (work, treatment) in cells_a.items():
         if key in cells_b:
             rows.append(_row(a, b, work, cells_b[key][0], treatment, cells_b[key][1]))
-    for row, adjusted in zip(rows, stats.holm([row.speed_ratio.p if row.speed_ratio else None for row in rows])):
-        row.p_holm = adjusted
-        row.verdict = stats.verdict(row.speed_ratio, "higher", adjusted, "speed", a.rope_pct, a.alpha)
+    estimates = [_estimate(a, b, work, cells_b[key][0], treatment, cells_b[key][1]) for key, (work, treatment) in cells_a.items() if key in cells_b]
+    colours = _colours(a, b)
+    for row, contrast in zip(rows, gvm.simultaneous(estimates, a.alpha)):
+        row.speed_ratio = stats.from_contrast(contrast, METHOD)
+        row.verdict = stats.verdict(row.speed_ratio, "higher", "speed", a.rope_pct)
+        if colours is not None:
+            row.verdict = f"no verdict: {colours}"
         if not row.n_b and row.failed_b:
             row.verdict = "failed in B"
         elif not row.n_a and row.failed_a:
@@ -72,7 +77,7 @@ def compare(a: Study, b: Study) -> Result:
         elif row.failed_a or row.failed_b:
             parts = [f"{failed} of {failed + n} failed in {side}" for side, failed, n in (("A", row.failed_a, row.n_a), ("B", row.failed_b, row.n_b)) if failed]
             row.verdict = "unreliable: " + ", ".join(parts)
-    return Result(rows, _overall(a, b, rows), differences(a, b, options_a, options_b),
+    return Result(rows, _overall(a, rows, estimates), differences(a, b, options_a, options_b),
                   [_cell_words(a, *cell) for key, cell in cells_a.items() if key not in cells_b],
                   [_cell_words(b, *cell) for key, cell in cells_b.items() if key not in cells_a])
 
@@ -125,20 +130,33 @@ def _cell_words(study: Study, work: str, treatment: Treatment) -> str:
 
 def _row(a: Study, b: Study, work: str, work_b: str, treatment: Treatment, treatment_b: Treatment) -> Row:
     va, vb = ([value for _, value in side.samples(*key)] for side, key in ((a, (work, treatment)), (b, (work_b, treatment_b))))
-    same = a.run.metrics[work] == b.run.metrics[work_b]
-    ratio = stats.welch_ratio(vb, va, a.alpha) if same else None
-    if ratio is not None and a.sign(work) < 0:
-        ratio = ratio.inverted()
     ca, cb = stats.centre(va, a.alpha), stats.centre(vb, a.alpha)
     return Row(work, work_b, treatment, a.run.metrics[work].name, len(va), len(vb), sum(not cell.ok for cell in a.cells(work, treatment)),
-               sum(not cell.ok for cell in b.cells(work_b, treatment_b)), ca.median if ca else None, cb.median if cb else None, ratio,
-               stats.mann_whitney(vb, va, a.alpha), stats.cliffs_delta(vb, va), None, "inconclusive")
+               sum(not cell.ok for cell in b.cells(work_b, treatment_b)), ca.median if ca else None, cb.median if cb else None, None,
+               stats.mann_whitney(vb, va, a.alpha), stats.cliffs_delta(vb, va), "no verdict")
 
 
-def _overall(a: Study, b: Study, rows: list[Row]) -> Ratio | None:
-    """Geometric mean over rows without failures; each row weighs the same. The spread between rows makes its interval."""
-    logs = [[math.log(row.speed_ratio.ratio)] for row in rows if _sound(row)]
-    return stats.stratified_ratio(logs, a.alpha)
+def _estimate(a: Study, b: Study, work: str, work_b: str, treatment: Treatment, treatment_b: Treatment) -> gvm.Estimate | None:
+    """B over A, on the log scale of speed; None where there is nothing to compare."""
+    if a.run.metrics[work] != b.run.metrics[work_b]:
+        return None
+    va, vb = ([value for _, value in side.samples(*key)] for side, key in ((a, (work, treatment)), (b, (work_b, treatment_b))))
+    return stats.welch_estimate(vb, va) if a.sign(work) > 0 else stats.welch_estimate(va, vb)
+
+
+def _colours(a: Study, b: Study) -> str | None:
+    """Why these two machines are not to be compared, or None."""
+    one, other = ((side.run.manifest.get("machine") or {}).get("verdict") for side in (a, b))
+    return f"the machine was {one or 'not judged'} in A and {other or 'not judged'} in B" if one != other and "red" in (one, other) else None
+
+
+def _overall(a: Study, rows: list[Row], estimates: list[gvm.Estimate | None]) -> dict[str, Ratio]:
+    """Each row weighs the same; rows are fixed, so the interval says nothing of other workloads."""
+    means = {}
+    for name in a.classes:
+        parts = [estimate for row, estimate in zip(rows, estimates) if row.work in a.classes[name] and _sound(row)]
+        means[name] = gvm.average(parts)
+    return {name: stats.from_contrast(gvm.simultaneous([mean], a.alpha)[0], METHOD) for name, mean in means.items() if mean is not None}
 
 
 def _sound(row: Row) -> bool:
@@ -192,6 +210,8 @@ def text(a: Study, b: Study) -> str:
     lines = [f"A  {a.run.manifest['experiment']} {a.run.manifest['run_id']}", f"B  {b.run.manifest['experiment']} {b.run.manifest['run_id']}"]
     for item in result.differences:
         lines += textwrap.wrap(f"differs: {item}", WIDTH, subsequent_indent="  ")
+    if _colours(a, b):
+        lines += textwrap.wrap(f"no verdict is given: {_colours(a, b)}, and load changes the effects themselves", WIDTH, subsequent_indent="  ")
     if not result.rows:
         lines += ["", "the two runs have no cell in common: workload, parameters, procs, runtime options and the four gears with their options must be equal"]
     name_width = min(40, max([len("combination")] + [len(a.run.short(row.treatment)) for row in result.rows]))
@@ -200,23 +220,24 @@ def text(a: Study, b: Study) -> str:
         metric = a.run.metrics[row.work]
         if row.work != previous:
             lines += ["", f"{row.work}: {metric.name}{f' ({metric.unit})' if metric.unit else ''}, {metric.better} is better",
-                      f"  {'combination':<{name_width}} {'median A':>10} {'median B':>10} {'n':>5} {'B / A':>6} {'interval':<16} verdict"]
+                      f"  {'combination':<{name_width}} {'median A':>10} {'median B':>10} {'n':>5}  speed of B against A"]
             previous = row.work
         unit = metric.unit if metric.unit in ("ns", "bytes") else ""
         medians = [amount(value, unit) if value is not None else "-" for value in (row.median_a, row.median_b)]
-        ratio, bounds = (f"{row.speed_ratio.ratio:.3f}", f"[{row.speed_ratio.low:.3f}, {row.speed_ratio.high:.3f}]"
-                         if row.speed_ratio.low is not None else "-") if row.speed_ratio else ("", "")
         name = a.run.short(row.treatment)
         name = name if len(name) <= name_width else name[:name_width - 1] + "…"
-        verdict = f"unreliable: A {row.failed_a}, B {row.failed_b} failed" if row.verdict.startswith("unreliable") else row.verdict
-        lines.append(f"  {name:<{name_width}} {medians[0]:>10} {medians[1]:>10} {f'{row.n_a}+{row.n_b}':>5} {ratio:>6} {bounds:<16} {verdict}"[:WIDTH].rstrip())
-    if result.overall:
-        bounds = f" [{result.overall.low:.3f}, {result.overall.high:.3f}]" if result.overall.low is not None else ""
-        spoilt = len([row for row in result.rows if row.speed_ratio and not _sound(row)])
-        lines += ["", f"geometric mean of {len([row for row in result.rows if _sound(row)])} matched ratios{f' ({spoilt} with failures left out)' if spoilt else ''}: {result.overall.ratio:.3f}{bounds}"]
+        verdict = f"unreliable: A {row.failed_a}, B {row.failed_b} failed" if row.verdict.startswith("unreliable") else words.answer(a, row.speed_ratio, row.verdict, brief=True)
+        if row.verdict.startswith("no verdict:"):
+            verdict = f"no verdict: {words.with_interval(row.speed_ratio)}"
+        lines.append(f"  {name:<{name_width}} {medians[0]:>10} {medians[1]:>10} {f'{row.n_a}+{row.n_b}':>5}  {verdict}"[:WIDTH].rstrip())
+    for name, ratio in result.overall.items():
+        mine = [row for row in result.rows if row.work in a.classes[name]]
+        spoilt = len([row for row in mine if row.speed_ratio and not _sound(row)])
+        lines += ["", f"geometric mean of {len([row for row in mine if _sound(row)])} matched ratios{f' of {name}' if len(a.classes) > 1 else ''}"
+                      f"{f' ({spoilt} with failures left out)' if spoilt else ''}: {words.with_interval(ratio)}"]
     for side, items in (("A", result.only_a), ("B", result.only_b)):
         if items:
             lines += textwrap.wrap(f"only in {side}: {len(items)} cells, such as {items[0]}", WIDTH, subsequent_indent="  ")
-    lines += [""] + textwrap.wrap("B / A is a speed ratio: above 1, B is better. Intervals: Welch t on logs; verdicts Holm-corrected over all rows. "
+    lines += [""] + textwrap.wrap("x is the speed of B over that of A: above 1, B is better. Intervals: Welch's on logs, simultaneous over all rows; verdicts are read from them. "
                                   "The runs were not interleaved: a difference may be the machine's.", WIDTH)
     return "\n".join(lines) + "\n"

@@ -20,7 +20,6 @@ import numpy as np
 from scipy import special
 
 from .load import GEARS
-from . import stats
 
 
 @dataclasses.dataclass
@@ -29,8 +28,7 @@ class Term:
     df: int
     sum_sq: float
     f: float | None
-    p: float | None
-    p_holm: float | None
+    p: float | None  # of this term alone, all spreads taken for equal: the effects' own intervals decide, and no output prints it
     eta_sq: float | None  # share of the spread within workloads and blocks; None for those two
     partial_eta_sq: float | None
 
@@ -113,10 +111,7 @@ def anova(values: Sequence[float], blocks: Sequence[int], works: Sequence[str], 
         f = explained / df / noise if noise else None
         p = float(special.fdtrc(df, residual_df, f)) if f is not None else None
         share = explained / scale if not {"block", "workload"} & set(key) else None
-        found.append(Term(" x ".join(key), df, explained, f, p, None, share,
+        found.append(Term(" x ".join(key), df, explained, f, p, share,
                           explained / (explained + rss) if explained + rss > 0 else None))
-    tested = [term for term in found if term.name not in ("block", "workload")]
-    for term, adjusted in zip(tested, stats.holm([term.p for term in tested])):
-        term.p_holm = adjusted
     sd_pct = 100 * float(np.expm1(np.sqrt(noise))) if noise is not None else None
     return Anova(formula, int(y.size), int(residual_df), sd_pct, found, notes)

@@ -8,9 +8,10 @@ from __future__ import annotations
 import csv
 import io
 
+from .answers import Comparison
 from .format import amount
 from .load import BadInput, Metric, nearest
-from .study import Comparison, Study
+from .study import Study
 
 FORMATS = ("text", "markdown", "latex", "csv")
 HEADINGS = ("combination", "n", "median", "interval", "speed", "interval of speed", "verdict")
@@ -39,7 +40,7 @@ def tables(study: Study) -> list[tuple[str, Metric, list[Comparison]]]:
 
 def _row(study: Study, item: Comparison, metric: Metric) -> list[str]:
     unit = metric.unit if metric.unit in ("ns", "bytes") else ""
-    centre, ratio = item.centre, item.ratio
+    centre, ratio = None if study.drifted else item.centre, item.ratio  # after a large drift absolute values mean nothing
     bounds = [f"{amount(centre.low, unit)} to {amount(centre.high, unit)}" if centre and centre.low is not None else "",
               f"[{ratio.low:.3f}, {ratio.high:.3f}]" if ratio and ratio.low is not None else ""]
     return [study.run.short(item.treatment), str(item.ok), amount(centre.median, unit) if centre else "", bounds[0], f"{ratio.ratio:.3f}" if ratio else "", bounds[1],
@@ -82,5 +83,5 @@ def _csv(study: Study) -> str:
             centre, ratio = item.centre, item.ratio
             writer.writerow([work, metric.name, metric.unit, metric.better, *item.treatment, item.ok, item.failed, item.unsupported, item.not_run,
                              *((centre.mean, centre.low, centre.high, centre.median) if centre else (None,) * 4),
-                             *((ratio.ratio, ratio.low, ratio.high) if ratio else (None,) * 3), item.p_holm, item.verdict])
+                             *((ratio.ratio, ratio.low, ratio.high) if ratio else (None,) * 3), ratio.p if ratio else None, item.verdict])
     return out.getvalue()

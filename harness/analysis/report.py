@@ -15,7 +15,7 @@ import shlex
 
 import jinja2
 
-from . import plots, stats, words
+from . import gvm, plots, stats, words
 from .format import amount
 from .load import GEARS
 from .study import Study
@@ -35,13 +35,13 @@ def write(study: Study) -> str:
 def render(study: Study) -> str:
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(os.path.dirname(__file__)), autoescape=True, trim_blocks=True,
                                      lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    environment.filters.update(ratio=_ratio, word=stats.word, bounds=_bounds, p=_p, share=_share)
+    environment.filters.update(word=stats.word, bounds=_bounds, p=_p, share=_share)
     run, manifest = study.run, study.run.manifest
     return environment.get_template("report.html.j2").render(
         run=run, manifest=manifest, study=study, factors=run.factors.names, title=f"{manifest['experiment']}: {manifest['run_id']}",
         summary=[_lead(sentence) for sentence in words.summary(study)], figures=figures(study), machine=machine_facts(study), build=build_facts(study),
         machine_verdict=(manifest.get("machine") or {}).get("verdict"), verdict_reasons=(manifest.get("machine") or {}).get("verdict_reasons") or [],
-        span=_span(manifest), method=method(study), combinations=combination_rows(study), effects=study.effects,
+        span=_span(manifest), method=method(study), combinations=combination_rows(study), effects=[(effect, words.answer(study, effect.ratio, effect.verdict)) for effect in study.effects],
         anovas=[("all workloads", study.anova)] + [(work, result) for work, result in study.anova_by_work.items() if len(run.works) > 1],
         failures=run.failures, failure_kinds=failure_kinds(study), illegal=illegal(study), reproduce=reproduce(study), percent=f"{100 * (1 - study.alpha):g} %",
         experiment_file=_experiment_file(run.path))
@@ -111,14 +111,16 @@ def method(study: Study) -> list[str]:
         f"iteration inside it. The run has {words.plural(len(run.blocks), 'block')}; each block holds every cell once{', the baseline several times' if any(cell.replicate for cell in run.cells) else ''}, in an "
         f"order shuffled with the seed, so slow changes of the machine "
         f"fall on all cells alike and cancel in ratios formed within a block.",
-        f"Ratios are ratios of geometric means. Their {percent} intervals are t intervals on logarithms, paired by block where "
-        f"both sides have at least two blocks in common, Welch's otherwise. "
-        f"A {run.factors.word}'s effect compares cells that differ in that {run.factors.word} alone within one block, averages over the settings of the "
-        f"other {run.factors.word}s, and takes its error from the spread within each setting. "
-        f"Speed ratios point the same way for every metric: above 1 is better.",
-        f"Verdicts: a difference needs an interval that excludes 1 and a p value below {study.alpha:g} after Holm's correction "
-        f"within its family (the combinations of one workload, all {run.factors.word} effects, all interactions); "
-        f"equivalent means that the whole interval lies within ±{study.rope_pct:g} %; all else is inconclusive. "
+        f"Ratios are ratios of geometric means, given as factors; above x1 is better, whatever the metric. Each workload has one model: the logarithm of the "
+        f"value is a block and a combination, with a variance for each combination. The variances lend each other degrees of freedom and are raised towards "
+        f"their common one, never lowered; the baseline keeps its own. A {run.factors.word}'s effect averages the exchanges of that {run.factors.word} alone over the settings of "
+        f"the other {run.factors.word}s, and an interaction likewise, in the same model.",
+        f"A verdict is read from its {percent} interval and from nothing else: different where it excludes x1, equivalent where it lies within "
+        f"{words.margin(study)}, undecided otherwise, with what this run would have seen in four of five cases. Intervals hold simultaneously within their family: "
+        f"the combinations of one workload (Dunnett), all {run.factors.word} effects, all interactions, the means over the workloads of one class (Sidak). "
+        f"Where an effect is a comparison with the baseline, it is that comparison. Throughput, latency and size are never averaged together. Workloads are taken as they are: "
+        f"a mean over them says nothing of other programs. Fewer than {gvm.MIN_BLOCKS} blocks get no verdict.",
+        f"Beside each answer stands the interval from each combination's own variance alone. "
         f"The robust companions (bootstrapped median ratio, exact Mann-Whitney test, Cliff's delta) are part of the JSON that "
         f"'analyze' prints.",
         "Nothing is removed as an outlier. A failed invocation has no value, takes its partner out of matched ratios, and stays in the tables. "
@@ -133,8 +135,9 @@ def combination_rows(study: Study) -> list[dict]:
     for work, metric, items in sorted(groups, key=lambda group: study.run.works.index(group[0])):  # stable: the headline first
         items = [item for item in items if item.work == work]
         rows.append({"work": work, "second": metric is not study.run.metrics[work], "summary": study.run.summaries[work], "metric": metric, "rows": [{
-            "name": study.run.short(item.treatment), "levels": list(zip(item.treatment, study.baseline(work))), "n": item.ok, "verdict": item.verdict, "ratio": item.ratio, "p": item.p_holm,
-            "median": amount(item.centre.median, metric.unit if metric.unit in ("ns", "bytes") else "") if item.centre else "",
+            "name": study.run.short(item.treatment), "levels": list(zip(item.treatment, study.baseline(work))), "n": item.ok, "verdict": item.verdict, "ratio": item.ratio, "answer": words.answer(study, item.ratio, item.verdict),
+            "own_variance": item.own_variance,
+            "median": amount(item.centre.median, metric.unit if metric.unit in ("ns", "bytes") else "") if item.centre and not study.drifted else "",
             "failures": ", ".join(f"{status} {count}" for status, count in item.failures.items()), "not_run": item.not_run} for item in items]})
     return rows
 
@@ -200,12 +203,8 @@ def _experiment_file(path: str) -> str | None:
         return None
 
 
-def _ratio(value) -> str:
-    return f"{value.ratio:.3f}" if value else ""
-
-
 def _bounds(value) -> str:
-    return f"{value.low:.3f} – {value.high:.3f}" if value and value.low is not None else "n too small" if value else ""
+    return "" if value is None else words.with_interval(value)
 
 
 def _p(value: float | None) -> str:

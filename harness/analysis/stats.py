@@ -7,10 +7,10 @@ Why logarithms. Speeds differ by factors, not by amounts, and their noise grows 
 difference is a ratio, a mean is a geometric mean, and a t interval keeps its promised coverage at the small n that
 benchmarks have, which the usual bootstrap does not.
 
-Why pairs. A block holds every cell once, so the difference to the baseline within a block is free of whatever drifted
-between blocks. Where blocks cannot be matched (two runs), Welch's interval on logs is used.
+Where the answers come from. Within a run every verdict is read from a simultaneous interval of gvm.py, which knows of blocks, of treatments that differ in
+spread, and of how many questions were asked at once. Where blocks cannot be matched (two runs), Welch's interval on logs is used.
 
-Robust companions. The t interval is the answer; the bootstrapped median ratio, the exact Mann-Whitney test and Cliff's
+Robust companions. The interval on logs is the answer; the bootstrapped median ratio, the exact Mann-Whitney test and Cliff's
 delta stand beside it, and disagreement between them is worth a look at the points. Outliers are never removed.
 
 Small n. What cannot be computed honestly is None, and callers say so in words: no interval from one value, no median
@@ -25,6 +25,8 @@ from typing import Iterable, Sequence
 import numpy as np
 from scipy import special, stats as scipy_stats
 
+from . import gvm, power
+
 ALPHA = 0.05
 ROPE_PCT = 1.0  # within +-1 % nobody would choose one gear over another
 MEDIAN_INTERVAL_MIN_N = 6  # below it even (min, max) covers the median less often than 95 %
@@ -34,14 +36,23 @@ BOOTSTRAP_SEED = 20261123
 
 @dataclasses.dataclass(frozen=True)
 class Ratio:
-    """A ratio of geometric means with its interval. low, high and p are None when n is too small for them."""
+    """A ratio of geometric means with its interval. low, high and p are None when n is too small for them.
+
+    In the answers of a run and of a comparison of runs, interval and p are those of a whole family: p is below alpha exactly where the interval excludes 1.
+    """
     ratio: float
     low: float | None
     high: float | None
     p: float | None
-    n: int  # pairs, or the smaller side when unpaired
+    n: int  # blocks, or the smaller side where blocks cannot be matched
     df: float | None
     method: str
+    would_have_seen: float | None = None  # the true ratio that four of five such intervals exclude 1 for
+
+    @property
+    def margin(self) -> float | None:
+        """The smallest margin of equivalence that the interval would have passed, as a ratio: within x/÷1.31."""
+        return None if self.low is None or self.high is None else max(1 / self.low, self.high)
 
     def inverted(self) -> "Ratio":
         """The same fact seen from the other side; used to make 'larger is better' hold for latencies too."""
@@ -109,49 +120,30 @@ def paired_ratio(values: Sequence[float], base: Sequence[float], alpha: float = 
     return _interval(float(np.mean(difference)), se, difference.size - 1, difference.size, "paired t on logs", alpha)
 
 
-def welch_ratio(values: Sequence[float], base: Sequence[float], alpha: float = ALPHA) -> Ratio | None:
+def from_contrast(contrast: gvm.Contrast | None, method: str) -> Ratio | None:
+    if contrast is None:
+        return None
+    if contrast.low is None or max(abs(contrast.low), abs(contrast.high)) > 700:  # exp would overflow: an interval this wide says nothing
+        return Ratio(_exp(contrast.log_ratio), None, None, contrast.p, contrast.blocks, contrast.df, method)
+    return Ratio(math.exp(contrast.log_ratio), math.exp(contrast.low), math.exp(contrast.high), contrast.p, contrast.blocks, contrast.df, method,
+                 power.would_have_seen(contrast))
+
+
+def _exp(value: float) -> float:
+    return math.exp(max(-700.0, min(700.0, value)))
+
+
+def welch_estimate(values: Sequence[float], base: Sequence[float]) -> gvm.Estimate | None:
+    """The log ratio of two unmatched samples with its variance, for a family of such ratios."""
     a, b = _logs(values), _logs(base)
     if a.size == 0 or b.size == 0:
         return None
-    mean = float(np.mean(a) - np.mean(b))
-    n = min(a.size, b.size)
-    if n < 2:
-        return _interval(mean, None, None, n, "Welch t on logs", alpha)
-    va, vb = np.var(a, ddof=1) / a.size, np.var(b, ddof=1) / b.size
-    spread = float(va + vb)
-    df = float(spread**2 / (va**2 / (a.size - 1) + vb**2 / (b.size - 1))) if spread > 0 else float(a.size + b.size - 2)
-    return _interval(mean, math.sqrt(spread), df, n, "Welch t on logs", alpha)
-
-
-def stratified_ratio(strata: Sequence[Sequence[float]], alpha: float = ALPHA) -> Ratio | None:
-    """Geometric mean of matched ratios over strata (contexts or workloads), each weighing the same.
-
-    `strata` holds log ratios. The error comes from the spread within strata, so a ratio that truly differs between
-    contexts (an interaction) does not pass for noise. With a single pair per stratum there is no such spread; then the
-    spread between strata is used, which counts interactions as noise and is therefore too wide rather than too narrow.
-    """
-    arrays = [np.asarray(stratum, dtype=float) for stratum in strata if len(stratum)]
-    if not arrays:
-        return None
-    k = len(arrays)
-    total = sum(array.size for array in arrays)
-    means = np.array([array.mean() for array in arrays])
-    mean = float(means.mean())
-    repeated = [array for array in arrays if array.size > 1]
-    if not repeated:
-        se = float(np.std(means, ddof=1) / math.sqrt(k)) if k > 1 else None
-        return _interval(mean, se, k - 1, total, "t over contexts", alpha)
-    pooled_df = sum(array.size - 1 for array in repeated)
-    pooled = sum(float(np.var(array, ddof=1)) * (array.size - 1) for array in repeated) / pooled_df
-    parts = []  # (variance of the stratum mean, its degrees of freedom)
-    for array in arrays:
-        variance = float(np.var(array, ddof=1)) if array.size > 1 else pooled
-        parts.append((variance / array.size, array.size - 1 if array.size > 1 else pooled_df))
-    spread = sum(variance for variance, _ in parts)
-    # Satterthwaite: strata may differ in noise, and then fewer degrees of freedom are really there.
-    weight = sum(variance**2 / df for variance, df in parts)
-    df = spread**2 / weight if weight > 0 else float(pooled_df)
-    return _interval(mean, math.sqrt(spread) / k, df, total, "stratified paired t on logs", alpha)
+    n, value = min(a.size, b.size), float(np.mean(a) - np.mean(b))
+    value = 0.0 if abs(value) < gvm.ROUNDING else value
+    if n < gvm.MIN_BLOCKS:
+        return gvm.Estimate(value, math.nan, None, n)
+    variance, df = gvm.satterthwaite(np.array([np.var(a, ddof=1) / a.size, np.var(b, ddof=1) / b.size]), np.array([a.size - 1.0, b.size - 1.0]), a.size + b.size - 2.0)
+    return gvm.Estimate(value, float(variance), float(df), n)
 
 
 def _resample(values: Sequence[float], rng: np.random.Generator) -> np.ndarray:
@@ -199,18 +191,7 @@ def cliffs_delta(values: Sequence[float], base: Sequence[float]) -> float | None
     return float(np.mean(np.sign(a - b)))
 
 
-def holm(ps: Sequence[float | None]) -> list[float | None]:
-    """Holm-adjusted p values. None (no test was possible) stays None and does not count towards the family."""
-    tested = sorted((p, index) for index, p in enumerate(ps) if p is not None)
-    adjusted: list[float | None] = [None] * len(ps)
-    running = 0.0
-    for rank, (p, index) in enumerate(tested):
-        running = max(running, min(1.0, p * (len(tested) - rank)))
-        adjusted[index] = running
-    return adjusted
-
-
-VERDICTS = ("faster", "slower", "smaller", "larger", "equivalent", "inconclusive", "unreliable")
+VERDICTS = ("faster", "slower", "smaller", "larger", "equivalent", "undecided", "no verdict", "unreliable")
 
 
 def unreliable(failed: int, planned: int, whose: str = "") -> str:
@@ -224,23 +205,19 @@ def word(verdict: str) -> str:
     return verdict.partition(":")[0]
 
 
-def verdict(ratio: Ratio | None, better: str, p_adjusted: float | None, kind: str = "speed",
-            rope_pct: float = ROPE_PCT, alpha: float = ALPHA) -> str:
-    """faster | slower | equivalent | inconclusive (smaller | larger for sizes).
+def verdict(ratio: Ratio | None, better: str = "higher", kind: str = "speed", rope_pct: float = ROPE_PCT) -> str:
+    """faster | slower | equivalent | undecided | no verdict (smaller | larger for sizes), read from the interval and from nothing else.
 
-    `ratio` is value over base in the metric's own direction. "Equivalent" needs the whole interval inside the region
-    of practical equivalence; a difference needs the interval to exclude 1 and the family-adjusted p below alpha.
-    Everything else, in particular too few invocations, is inconclusive.
+    `ratio` is value over base in the metric's own direction. "Equivalent" needs the whole interval inside the margin; a difference needs an interval that
+    excludes 1. Without an interval, below three blocks, there is no verdict.
     """
-    if ratio is None or ratio.low is None or ratio.high is None or p_adjusted is None:
-        return "inconclusive"
-    rope = math.log1p(rope_pct / 100)
-    low, high = math.log(ratio.low), math.log(ratio.high)
-    if -rope <= low and high <= rope:
+    if ratio is None or ratio.low is None or ratio.high is None:
+        return "no verdict"
+    if ratio.margin <= (1 + rope_pct / 100) * (1 + 1e-12):
         return "equivalent"
-    if p_adjusted >= alpha or low <= 0 <= high:
-        return "inconclusive"
-    grew = low > 0
+    if ratio.low <= 1 <= ratio.high:
+        return "undecided"
+    grew = ratio.low > 1
     if kind == "size":
         return "larger" if grew else "smaller"
     return "faster" if grew == (better == "higher") else "slower"

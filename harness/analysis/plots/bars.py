@@ -1,7 +1,8 @@
 """Bars by combination, a panel per workload: how fast (throughput) and how large (memory) is each of the combinations?
 
 A bar is a geometric mean and never stands alone: its interval and every single invocation are drawn on it. Its colour is
-the verdict against the baseline combination after Holm's correction, so that a taller bar that is only luck stays grey.
+the verdict against the baseline combination, so that a taller bar that is only luck stays grey. After a large drift within the run absolute values
+mean nothing, and no bar is drawn.
 A combination that failed keeps its place and shows a cross; leaving it out would flatter it.
 """
 from __future__ import annotations
@@ -13,8 +14,9 @@ import pandas as pd
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from ..answers import Comparison
 from ..stats import word
-from ..study import Comparison, Study
+from ..study import Study
 from .canvas import (BLACK, INK, VERDICT_HUE, VERMILLION, WIDTH, Drawing, NothingToDraw, host_words, n_words, strip, strip_legend,
                      unit_scale, varying_factors)
 
@@ -38,6 +40,8 @@ def _draw(study: Study, comparisons: list[Comparison], metric, kind, described, 
     run = study.run
     if not any(item.ok for item in comparisons):
         raise NothingToDraw(f"No invocation reported {metric or 'its headline metric'}, so there are no bars to draw.")
+    if study.drifted and kind == "speed":
+        raise NothingToDraw("The machine drifted too far within the run for absolute values to mean anything, so there are no bars to draw.")
     by_key = {(item.work, item.treatment): item for item in comparisons}
     of = {work: run.factors.of(work) for work in run.works}
     columns = 2 if len(run.works) > 1 and max(map(len, of.values())) <= MANY else 1
@@ -63,7 +67,7 @@ def _draw(study: Study, comparisons: list[Comparison], metric, kind, described, 
         under.set_xlim(-0.6, len(of[work]) - 0.4)
     words = ("larger", "smaller") if kind == "size" else ("slower", "faster")
     handles = [Patch(color=VERDICT_HUE["baseline"], label="baseline"), Patch(color=VERDICT_HUE[words[1]], label=words[1]),
-               Patch(color=VERDICT_HUE[words[0]], label=words[0]), Patch(color=VERDICT_HUE["inconclusive"], label="equivalent, inconclusive or unreliable"),
+               Patch(color=VERDICT_HUE[words[0]], label=words[0]), Patch(color=VERDICT_HUE["undecided"], label="equivalent, undecided or no verdict"),
                Line2D([], [], marker="o", linestyle="", markersize=3, markerfacecolor="white", markeredgecolor=INK, label="one invocation"),
                Line2D([], [], color=BLACK, linewidth=1, label=f"{100 * (1 - study.alpha):g} % interval, {n_words([item.ok for item in comparisons])}"),
                Line2D([], [], marker="x", linestyle="", color=VERMILLION, label="failed (some or all)")]
@@ -115,7 +119,7 @@ def _data(comparisons: list[Comparison], run) -> pd.DataFrame:
         rows.append({"workload": item.work, **dict(zip(run.factors.names, item.treatment)), "metric": item.metric, "n": item.ok, "failed": item.failed, "unsupported": item.unsupported,
                      "geometric_mean": centre.mean if centre else None, "low": centre.low if centre else None, "high": centre.high if centre else None,
                      "median": centre.median if centre else None, "ratio": ratio.ratio if ratio else None, "ratio_low": ratio.low if ratio else None,
-                     "ratio_high": ratio.high if ratio else None, "p_holm": item.p_holm, "verdict": item.verdict})
+                     "ratio_high": ratio.high if ratio else None, "p": ratio.p if ratio else None, "verdict": item.verdict})
     return pd.DataFrame(rows)
 
 
@@ -123,8 +127,8 @@ def _caption(study: Study, comparisons: list[Comparison], kind: str, question: s
     failed = sum(item.failed for item in comparisons)
     percent = f"{100 * (1 - study.alpha):g} %"
     return (f"{question} Bars: geometric means over process invocations; lines: {percent} t intervals on the log scale "
-            f"(cut where they leave the panel); points: single invocations; dashed: the baseline combination. Colour: verdict of the "
-            f"ratio to the baseline, paired by block, Holm-corrected within the workload. "
+            f"(cut where they leave the panel); points: single invocations; dashed: the baseline combination. Colour: verdict on the "
+            f"ratio to the baseline, read from an interval that holds for all combinations of the workload together. "
             f"{n_words([item.ok for item in comparisons])} per bar"
             + (f"; {failed} invocation{'s' if failed != 1 else ''} failed (crosses), and where one did there is no verdict" if failed else "")
             + f". {host_words(study.run)}")

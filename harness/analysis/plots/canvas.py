@@ -33,7 +33,7 @@ GREY, LIGHT, INK = "#8C8C8C", "#E6E6E6", "#222222"
 GEAR_HUE = {"scheduler": SKY, "allocator": ORANGE, "collector": GREEN, "poller": PURPLE}
 OTHER_HUES = (YELLOW, "#8C6D46", "#6A51A3", "#5F8B8B")  # of the other factors, in their order
 VERDICT_HUE = {"faster": BLUE, "smaller": BLUE, "slower": VERMILLION, "larger": VERMILLION, "equivalent": "#B9B9B9",
-               "inconclusive": "#B9B9B9", "unreliable": "#B9B9B9", "failed": "#B9B9B9", "unsupported": "#B9B9B9",
+               "undecided": "#B9B9B9", "no verdict": "#B9B9B9", "unreliable": "#B9B9B9", "failed": "#B9B9B9", "unsupported": "#B9B9B9",
                "not run": "#B9B9B9", "baseline": "#4D4D4D"}
 WIDTH = 11.0  # inches; every figure has it, so that type has one size on the page
 

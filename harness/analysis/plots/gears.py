@@ -1,8 +1,8 @@
 """The headline: what does exchanging one level of a factor do to each workload, everything else being equal?
 
-A forest plot. One panel per exchanged level, one row per workload, and the geometric mean over workloads below. Each point
+A forest plot. One panel per exchanged level, one row per workload, and the geometric means over the workloads of a class below. Each point
 uses every matched pair in the run (the same block, the same levels of all other factors), so it is far sharper than a comparison of
-two combinations. Filled: different from the baseline level after Holm's correction over all points; hollow: not.
+two combinations. Intervals hold for all points together. Filled: the interval excludes 1; hollow: it does not.
 """
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ import pandas as pd
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from ..study import Effect, Study
+from ..answers import Effect
+from ..study import Study
+from ..words import margin as equivalence
 from .canvas import BLUE, GREY, INK, VERMILLION, WIDTH, Drawing, NothingToDraw, host_words, margin, ratio_ticks
 
 
@@ -25,10 +27,11 @@ def draw(study: Study) -> Drawing:
         groups.setdefault((effect.factor, effect.level), []).append(effect)
     if not groups:
         raise NothingToDraw(f"No {run.factors.word} was run at two levels with matching partners, so there is no {run.factors.word} effect to show.")
-    rows = run.works + ([None] if len(run.works) > 1 else [])
+    means = list(dict.fromkeys(effect.metric_class for effect in effects if not effect.work))
+    rows = run.works + [(name, "all workloads" if len(study.classes) == 1 else f"all {name}") for name in means]
     columns = min(4, len(groups))
     lines = math.ceil(len(groups) / columns)
-    left = margin([work or "all workloads" for work in rows])
+    left = margin(list(map(_label, rows)))
     room = (WIDTH * 0.99 - left) / columns * 72
     panel = 0.27 * (len(rows) + 1)
     height = lines * (panel + 0.75) + 0.5
@@ -40,20 +43,20 @@ def draw(study: Study) -> Drawing:
     for index in range(len(groups), lines * columns):
         grid[index // columns][index % columns].set_visible(False)
     handles = [Line2D([], [], marker="o", color=BLUE, label="faster"), Line2D([], [], marker="o", color=VERMILLION, label="slower"),
-               Line2D([], [], marker="o", color=GREY, markerfacecolor="white", label="inconclusive"),
+               Line2D([], [], marker="o", color=GREY, markerfacecolor="white", label="undecided"),
                Line2D([], [], marker="s", color=GREY, markerfacecolor="white", label="equivalent"),
-               Patch(color="#E4E4E4", label=f"±{study.rope_pct:g} % region of equivalence"),
+               Patch(color="#E4E4E4", label=f"equivalent: within {equivalence(study)}"),
                Line2D([], [], marker="D", color=INK, linestyle="", markersize=5, label="geometric mean of workloads")]
     if any(effect.failed for effect in effects):
         handles.insert(4, Line2D([], [], marker="x", color=VERMILLION, linestyle="", label="unreliable: some failed"))
     pairs = [effect.ratio.n for effect in effects if effect.work]
-    n = f"n = {min(pairs)}" + (f" to {max(pairs)}" if max(pairs) != min(pairs) else "") + " pairs of invocations per workload"
+    n = f"n = {min(pairs)}" + (f" to {max(pairs)}" if max(pairs) != min(pairs) else "") + " blocks"
     handles.append(Line2D([], [], color=GREY, linewidth=1.6, label=f"{100 * (1 - study.alpha):g} % interval; {n}"))
     figure.legend(handles=handles, loc="lower center", ncol=4, bbox_to_anchor=(0.53, 0.02 / height), columnspacing=1.6, handletextpad=0.5)
     data = pd.DataFrame([{
-        run.factors.word: effect.factor, "level": effect.level, "baseline_level": effect.base, "workload": effect.work or "(geometric mean)",
-        "speed_ratio": effect.ratio.ratio, "low": effect.ratio.low, "high": effect.ratio.high, "p": effect.ratio.p, "p_holm": effect.p_holm,
-        "pairs": effect.ratio.n, "contexts": effect.contexts, "interval": effect.ratio.method, "failed": effect.failed, "planned": effect.planned, "verdict": effect.verdict}
+        run.factors.word: effect.factor, "level": effect.level, "baseline_level": effect.base, "workload": effect.work or f"(geometric mean, {effect.metric_class})",
+        "speed_ratio": effect.ratio.ratio, "low": effect.ratio.low, "high": effect.ratio.high, "p": effect.ratio.p,
+        "blocks": effect.ratio.n, "contexts": effect.contexts, "interval": effect.ratio.method, "failed": effect.failed, "planned": effect.planned, "verdict": effect.verdict}
         for effect in effects])
     failures = "; crossed out: invocations with either level failed, and there is no verdict" if any(effect.failed for effect in effects) else ""
     methods = sorted({effect.ratio.method for effect in effects})
@@ -61,7 +64,7 @@ def draw(study: Study) -> Drawing:
                f"right of 1 is better "
                f"whatever the metric; each panel has its own scale. Points: geometric means of matched ratios; lines: "
                f"{100 * (1 - study.alpha):g} % intervals ({', '.join(methods)}). "
-               f"Filled: significant after Holm's correction over all workloads and levels{failures}. {n}. {host_words(run)}")
+               f"Filled: the interval excludes 1{failures}. {n}. {host_words(run)}")
     return Drawing(figure, data, caption, f"What each {run.factors.word} does")
 
 
@@ -77,9 +80,7 @@ def _panel(axes, study: Study, members: list[Effect], rows, title: str, base: st
     margin = (high / low) ** 0.06
     low, high = low / margin, high * margin
     for effect in members:
-        y, ratio = rows.index(effect.work) if effect.work in rows else None, effect.ratio
-        if y is None:
-            continue
+        y, ratio = _place(rows, effect), effect.ratio
         y += 0.35 if effect.work is None else 0
         hue = {"faster": BLUE, "slower": VERMILLION}.get(effect.verdict, GREY)
         if effect.failed:
@@ -89,21 +90,30 @@ def _panel(axes, study: Study, members: list[Effect], rows, title: str, base: st
         marker = "D" if effect.work is None else "s" if effect.verdict == "equivalent" else "o"
         axes.plot([ratio.ratio], [y], marker=marker, color=hue, markersize=5, markeredgewidth=1.2,
                   markerfacecolor=hue if hue != GREY else "white", zorder=3)
-    present = {effect.work for effect in members}
-    for y, work in enumerate(rows):
-        if work not in present:
-            axes.text(0.5, y, "no matched pair" if work is None or study.varies(work, members[0].factor) else "not varied", fontsize=6.5, color="#777777", ha="center", va="center",
+    present = {_place(rows, effect) for effect in members}
+    for y in range(len(rows)):
+        if y not in present:
+            silent = isinstance(rows[y], str) and not study.varies(rows[y], members[0].factor)
+            axes.text(0.5, y, "not varied" if silent else "no matched pair", fontsize=6.5, color="#777777", ha="center", va="center",
                       transform=axes.get_yaxis_transform(), bbox={"facecolor": "white", "edgecolor": "none", "pad": 1.0})
-    if None in rows:
-        axes.axhline(len(rows) - 1.35, color="#BBBBBB", linewidth=0.7)
+    works = [row for row in rows if isinstance(row, str)]
+    if len(works) < len(rows):
+        axes.axhline(len(works) - 0.35, color="#BBBBBB", linewidth=0.7)
     axes.set_xscale("log")
     axes.set_xlim(low, high)
     ratio_ticks(axes.xaxis, low, high)
     axes.set_ylim(len(rows) - 0.2, -0.6)
-    axes.set_yticks([y + (0.35 if work is None else 0) for y, work in enumerate(rows)], [work or "all workloads" for work in rows])
+    axes.set_yticks([y + (0.35 if y >= len(works) else 0) for y in range(len(rows))], list(map(_label, rows)))
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x")
     axes.set_title(title, pad=4, fontsize=min(9.5, max(5.5, room / (0.68 * len(title)))))
     words = f"speed relative to {base}"
     axes.set_xlabel(words, fontsize=min(8.5, max(5.5, room / (0.60 * len(words)))))
 
+
+def _label(row) -> str:
+    return row if isinstance(row, str) else row[1]
+
+
+def _place(rows, effect: Effect) -> int:
+    return next(y for y, row in enumerate(rows) if (row == effect.work if isinstance(row, str) else not effect.work and row[0] == effect.metric_class))

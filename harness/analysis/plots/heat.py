@@ -2,10 +2,10 @@
 
 interaction  If factors compose, exchanging two of them multiplies their separate effects. Each cell is the measured speed over
              that prediction (effect coding: row, column and grand mean on the log scale). 1 is "they compose". A cell whose
-             contrast is not significant after Holm's correction is hatched: its colour is not to be believed.
+             contrast has an interval that holds 1 is hatched: its colour is not to be believed.
              Scheduler and collector where both vary, or else the first two factors that do.
 pairs        The same question for all pairs of factors at once: the strongest interaction of each pair on each workload.
-overview     Geometric mean over workloads of the speed relative to the baseline combination.
+overview     Geometric mean over the workloads of a class of the speed relative to the baseline combination, a panel per class.
 
 Colours are centred on 1 and symmetric on the log scale, blue better, orange worse.
 """
@@ -87,7 +87,7 @@ def interaction(study: Study) -> Drawing:
             ratio = contrast.ratio if contrast else None
             data.append({"workload": work, pair[0]: row, pair[1]: column, "ratio_to_prediction": math.exp(value),
                          "contrast": ratio.ratio if ratio else None, "contrast_low": ratio.low if ratio else None,
-                         "contrast_high": ratio.high if ratio else None, "p_holm": contrast.p_holm if contrast else None,
+                         "contrast_high": ratio.high if ratio else None, "p": ratio.p if ratio else None,
                          "significant": bool(contrast and contrast.significant)})
     if not panels:
         raise NothingToDraw(f"No workload has a value for every combination of {join(list(map(kind, pair)))}, so no interaction can be computed.")
@@ -112,7 +112,7 @@ def interaction(study: Study) -> Drawing:
         if (len(rows), len(columns)) == (2, 2):
             contrast = contrasts.get((work, (rows[1], columns[1])))
             ratio = contrast.ratio if contrast else None
-            words = "no interval: too few pairs"
+            words = "no interval: too few blocks"
             if ratio is not None and ratio.low is not None:
                 words = f"contrast ×{ratio.ratio:.3f} [{ratio.low:.3f}, {ratio.high:.3f}]"
             axes.set_xlabel(words, fontsize=7.5)
@@ -123,10 +123,10 @@ def interaction(study: Study) -> Drawing:
     names = join(list(map(kind, pair)))
     caption = (f"Do {names} compose? Measured speed over the multiplicative prediction from row, column and grand "
                f"mean (log scale). "
-               f"Hatched: the contrast is not significant after Holm's correction over all interactions of the run, or invocations failed. The contrast, with its "
-               f"{100 * (1 - study.alpha):g} % t interval, compares both exchanged at once with the product of the two single "
+               f"Hatched: the interval of the contrast holds 1, or invocations failed. The contrast, with its "
+               f"{100 * (1 - study.alpha):g} % interval, simultaneous over all interactions of the run, compares both exchanged at once with the product of the two single "
                f"exchanges, matched by block and by the other {'two gears' if run.factors.word == 'gear' else 'factors'}. "
-               f"n = {min(pairs) if pairs else 0} to {max(pairs) if pairs else 0} matched quadruples per workload. {host_words(run)}")
+               f"n = {min(pairs) if pairs else 0} to {max(pairs) if pairs else 0} blocks per workload. {host_words(run)}")
     return Drawing(figure, pd.DataFrame(data), caption, f"Do {names} compose?")
 
 
@@ -135,7 +135,11 @@ def _strongest(contrasts, work, row, column, rows, columns):
     taking_part = [contrasts[(work, (r, c))] for r in rows[1:] for c in columns[1:] if (work, (r, c)) in contrasts
                    and (row == r or row == rows[0]) and (column == c or column == columns[0])]
     taking_part = [item for item in taking_part if item.ratio is not None]
-    return min(taking_part, key=lambda item: (item.p_holm if item.p_holm is not None else 2.0), default=None)
+    return min(taking_part, key=_p, default=None)
+
+
+def _p(item) -> float:
+    return item.ratio.p if item.ratio.p is not None else 2.0
 
 
 def _residuals(study: Study, work: str, pair: tuple[str, str]) -> dict[tuple[str, str], float] | None:
@@ -165,19 +169,21 @@ def pairs(study: Study) -> Drawing:
     tested = list(dict.fromkeys(item.factors for item in study.interactions if item.ratio))
     if not tested:
         raise NothingToDraw(f"Interactions need two {run.factors.word}s with two levels each, run in matching cells.")
-    rows = run.works + ([None] if len(run.works) > 1 else [])
+    means = list(dict.fromkeys(item.metric_class for item in study.interactions if not item.work and item.ratio))
+    labels = {work: work for work in run.works} | {(name,): "all workloads" if len(study.classes) == 1 else f"all {name}" for name in means}
+    rows = list(labels)
     best = {}
     for item in study.interactions:
         if item.ratio is None:
             continue
-        key = (item.work, item.factors)
-        rank = (item.p_holm if item.p_holm is not None else 2.0, -abs(math.log(item.ratio.ratio)))
+        key = (item.work or (item.metric_class,), item.factors)
+        rank = (_p(item), -abs(math.log(item.ratio.ratio)))
         if key not in best or rank < best[key][0]:
             best[key] = (rank, item)
     limit = max(0.02, max(abs(math.log(item.ratio.ratio)) for _, item in best.values()))
     height = 0.36 * len(rows) + 1.45
     figure = plt.figure(figsize=(WIDTH, height))
-    left = margin([work or "all workloads" for work in rows]) / WIDTH
+    left = margin(list(labels.values())) / WIDTH
     axes = figure.add_axes([left, 0.98 / height, 0.985 - left, 1 - 1.06 / height])
     data = []
     several = any(len(levels) > 2 for levels in run.levels.values())
@@ -191,68 +197,73 @@ def pairs(study: Study) -> Drawing:
             fits = int(170 / len(tested))  # characters at this size across one column
             text = f"×{item.ratio.ratio:.3f}" + (f"\n{names if len(names) <= fits else names[:fits - 1] + '…'}" if several else "")
             _cell(axes, x, y, item.ratio.ratio, limit, text, not item.significant, 6.5 if several else 8)
-            data.append({"workload": work or "(geometric mean)", f"{run.factors.word}s": " x ".join(pair), "levels": " + ".join(item.levels), "contrast": item.ratio.ratio,
-                         "low": item.ratio.low, "high": item.ratio.high, "p_holm": item.p_holm, "significant": item.significant, "pairs": item.ratio.n})
+            data.append({"workload": work if isinstance(work, str) else f"(geometric mean, {work[0]})", f"{run.factors.word}s": " x ".join(pair), "levels": " + ".join(item.levels), "contrast": item.ratio.ratio,
+                         "low": item.ratio.low, "high": item.ratio.high, "p": item.ratio.p, "significant": item.significant, "blocks": item.ratio.n})
     fits = 900 / len(tested) / max(len(run.factors.title(factor)) + 2 for pair in tested for factor in pair)  # points for a character
-    _frame(axes, [" ×\n".join(map(run.factors.title, pair)) for pair in tested], [work or "all workloads" for work in rows], "", max(4.5, min(8, fits / 0.65)))
+    _frame(axes, [" ×\n".join(map(run.factors.title, pair)) for pair in tested], list(labels.values()), "", max(4.5, min(8, fits / 0.65)))
     _bar(figure, [0.36, 0.40 / height, 0.36, 0.12 / height], limit, "interaction contrast (speed ratio)")
     caption = (f"Which pairs of {run.factors.word}s do not compose? Speed with both {run.factors.word}s exchanged over the product of the two single "
                "exchanges, matched by block and by the "
-               f"other {'two gears' if run.factors.word == 'gear' else 'factors'}" + (", the clearest pair of levels per cell" if several else "") + ". Hatched: not significant after Holm's correction, or invocations failed. Intervals are in the CSV. "
-               f"n = {min(row['pairs'] for row in data)} to {max(row['pairs'] for row in data)} matched quadruples. {host_words(run)}")
+               f"other {'two gears' if run.factors.word == 'gear' else 'factors'}" + (", the clearest pair of levels per cell" if several else "") + ". Hatched: the interval holds 1, or invocations failed. Intervals are in the CSV. "
+               f"n = {min(row['blocks'] for row in data)} to {max(row['blocks'] for row in data)} blocks. {host_words(run)}")
     return Drawing(figure, pd.DataFrame(data), caption, f"All pairs of {run.factors.word}s")
 
 
 def overview(study: Study) -> Drawing:
     run = study.run
-    ratios = {treatment: ratio for treatment, ratio in study.overall.items() if ratio is not None}
-    if not ratios:
+    classes = {name: ratios for name, ratios in study.overall.items() if any(ratio is not None for ratio in ratios.values())}
+    if not classes:
         raise NothingToDraw("No combination could be matched with the baseline combination, so there is no relative speed to show.")
     # Half of the factors make the rows and half the columns: a table of combinations without a single diagonal label.
     shown = list(run.factors.names) if run.factors.word == "gear" else varying_factors(run)
     half = (len(shown) + 1) // 2
-    place = {tuple(treatment[run.factors.names.index(factor)] for factor in shown): treatment for treatment in study.overall}
+    place = {tuple(treatment[run.factors.names.index(factor)] for factor in shown): treatment for treatment in run.factors.shared}
     row_keys, column_keys = _keys(run, shown[:half], {key[:half] for key in place}), _keys(run, shown[half:], {key[half:] for key in place})
-    limit = max(0.02, max(abs(math.log(ratio.ratio)) for ratio in ratios.values()))
+    limit = max(0.02, max(abs(math.log(ratio.ratio)) for ratios in classes.values() for ratio in ratios.values() if ratio is not None))
     column_names = ["\n".join(folded(level, max(10, 120 // len(column_keys))) for level in _named(run, shown[half:], key)) for key in column_keys]
     row_names = ["\n".join(_named(run, shown[:half], key)) for key in row_keys]
-    foot = 0.75 + 0.14 * max(name.count("\n") + 1 for name in column_names)
-    height = 0.5 * len(row_keys) + foot + 0.1
+    names = 0.3 + 0.14 * max(name.count("\n") + 1 for name in column_names)
+    panel, head, foot = 0.5 * len(row_keys), 0.25 if len(study.classes) > 1 else 0.08, 0.55
+    height = len(classes) * (panel + head + names) + foot
     figure = plt.figure(figsize=(WIDTH, height))
     left = margin(row_names) / WIDTH
-    axes = figure.add_axes([left, foot / height, 0.985 - left, 1 - (foot + 0.08) / height])
-    data = []
-    for (y, left), (x, right) in itertools.product(enumerate(row_keys), enumerate(column_keys)):
-        treatment = place.get(left + right)
-        ratio = ratios.get(treatment)
-        if treatment is not None and run.factors.is_baseline(treatment):
-            _cell(axes, x, y, 1.0, limit, "baseline", False, 8)
-        elif ratio is None:
-            _cell(axes, x, y, None, limit, "no matched pair" if treatment is not None else "not in this run", False, 7)
-        else:
-            failed, planned = study.shared_failed(treatment)
-            size = 8 if len(column_keys) <= 12 else 6
-            interval = f"\n[{ratio.low:.3f}, {ratio.high:.3f}]" if ratio.low is not None and len(column_keys) <= 12 else ""
-            if failed:
-                _cell(axes, x, y, None, limit, f"unreliable:\n{failed} of {planned} failed", False, size - 1)
-            else:
-                _cell(axes, x, y, ratio.ratio, limit, f"×{ratio.ratio:.3f}{interval}", ratio.low is None or ratio.low <= 1 <= ratio.high, size)
-        if ratio is not None:
-            works = sum(1 for work in run.works if set(study.shared_values(work, treatment)) & set(study.values(work, study.baseline(work))))
-            data.append({**dict(zip(run.factors.names, treatment)), "speed_ratio": ratio.ratio, "low": ratio.low, "high": ratio.high, "pairs": ratio.n, "workloads": works,
-                         "failed": study.shared_failed(treatment)[0]})
-    _frame(axes, column_names, row_names, "", 8 if len(column_keys) <= 10 else 6.5)
+    data: list[dict] = []
+    for index, (name, ratios) in enumerate(classes.items()):
+        works = study.classes[name]
+        axes = figure.add_axes([left, 1 - (index * (panel + head + names) + head + panel) / height, 0.985 - left, panel / height])
+        for (y, row), (x, column) in itertools.product(enumerate(row_keys), enumerate(column_keys)):
+            _overview_cell(study, axes, (x, y), place.get(row + column), ratios, limit, len(column_keys))
+        data += [{"class": name, **dict(zip(run.factors.names, treatment)), "speed_ratio": ratio.ratio, "low": ratio.low, "high": ratio.high, "blocks": ratio.n,
+                  "workloads": len(works), "failed": study.shared_failed(treatment, works)[0]} for treatment, ratio in ratios.items() if ratio is not None]
+        title = "" if len(study.classes) == 1 else f"{name}: {', '.join(works)}"
+        _frame(axes, column_names, row_names, title if len(title) < 120 else f"{name}: {len(works)} workloads", 8 if len(column_keys) <= 10 else 6.5)
     _bar(figure, [0.375, 0.42 / height, 0.36, 0.12 / height], limit, "speed relative to the baseline combination")
-    covered = sorted({row["workloads"] for row in data})
     spoilt = " White: invocations failed, so no ratio is shown." if any(row["failed"] for row in data) else ""
-    coverage = f"{covered[-1]}" if len(covered) == 1 else f"{covered[0]} to {covered[-1]} (failures leave fewer)"
-    caption = (f"How fast is each combination overall? Geometric mean of matched speed ratios to the baseline combination over "
-               f"{coverage} of {len(run.works)} workloads, with "
-               f"{100 * (1 - study.alpha):g} % t intervals on logs (not corrected for the number of cells). Rows: {join(list(map(kind, shown[:half])))}; "
+    coverage = join([f"{len(study.classes[name])} {name} workload{'s' if len(study.classes[name]) != 1 else ''}" for name in classes])
+    caption = (f"How fast is each combination overall? Geometric mean of the speed ratios to the baseline combination over {coverage}, "
+               f"each workload weighing the same, with "
+               f"{100 * (1 - study.alpha):g} % intervals that hold for all combinations together. Rows: {join(list(map(kind, shown[:half])))}; "
                f"columns: {join(list(map(kind, shown[half:]))) or 'none'}. "
-               f"Hatched: the interval contains 1.{spoilt} n = {min(row['pairs'] for row in data)} to "
-               f"{max(row['pairs'] for row in data)} pairs. {host_words(run)}")
+               f"Hatched: the interval contains 1.{spoilt} n = {min(row['blocks'] for row in data)} to "
+               f"{max(row['blocks'] for row in data)} blocks. {host_words(run)}")
     return Drawing(figure, pd.DataFrame(data), caption)
+
+
+def _overview_cell(study: Study, axes, at: tuple[int, int], treatment, ratios, limit: float, columns: int) -> None:
+    x, y = at
+    ratio = ratios.get(treatment)
+    if treatment is not None and study.run.factors.is_baseline(treatment):
+        _cell(axes, x, y, 1.0, limit, "baseline", False, 8)
+    elif ratio is None:
+        _cell(axes, x, y, None, limit, "no matched pair" if treatment is not None else "not in this run", False, 7)
+    else:
+        failed, planned = study.shared_failed(treatment)
+        size = 8 if columns <= 12 else 6
+        interval = f"\n[{ratio.low:.3f}, {ratio.high:.3f}]" if ratio.low is not None and columns <= 12 else ""
+        if failed:
+            _cell(axes, x, y, None, limit, f"unreliable:\n{failed} of {planned} failed", False, size - 1)
+        else:
+            _cell(axes, x, y, ratio.ratio, limit, f"×{ratio.ratio:.3f}{interval}", ratio.low is None or ratio.low <= 1 <= ratio.high, size)
 
 
 def _keys(run, factors: list[str], keys: set) -> list[tuple]:

@@ -75,19 +75,8 @@ def draw(study: Study) -> Drawing:
 
 def drift_words(study: Study) -> str:
     """The linear trend over the whole run in words, with its interval."""
-    from scipy import stats as scipy_stats
-    from ..stats import t_quantile
-    residuals = study.residuals
-    if len(residuals) < 8:
-        return "Too few invocations for a trend."
-    x = np.array([cell.seq for cell, _ in residuals], dtype=float)
-    y = np.array([value for _, value in residuals])
-    span = float(x.max() - x.min())
-    if span == 0 or float(np.ptp(y)) == 0:
-        return "No trend: all deviations are equal."
-    fit = scipy_stats.linregress(x, y)
-    half = t_quantile(len(x) - 2, study.alpha) * fit.stderr * span
-    total = fit.slope * span
-    low, high = 100 * math.expm1(total - half), 100 * math.expm1(total + half)
-    verdict = "no clear drift" if low <= 0 <= high else "the machine drifted"
-    return f"Linear trend from first to last invocation: {100 * math.expm1(total):+.1f} % [{low:+.1f}, {high:+.1f}], {verdict}."
+    drift = study.drift
+    if drift is None:
+        return "No trend: too few invocations, or all deviations are equal."
+    return (f"Linear trend of the speed from first to last invocation: x{drift.factor:.3f} [{drift.low:.3f}, {drift.high:.3f}], "
+            + ("no clear drift." if drift.size == 1 else "the machine drifted."))
