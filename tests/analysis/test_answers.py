@@ -115,6 +115,25 @@ class OneAnswer(WithFolder):
                 self.assertEqual(effect.ratio, of[effect.work, treatment].ratio)
 
 
+    def test_a_pair_with_the_baseline_is_the_tables_comparison(self):
+        study = self.study(factors=synthetic.FACTORS, workloads=("sieve",))
+        for item in study.comparisons:
+            if item.treatment != study.run.baseline:
+                there, back = study.pair("sieve", study.run.baseline, item.treatment), study.pair("sieve", item.treatment, study.run.baseline)
+                self.assertEqual((there.ratio, there.verdict), (item.ratio, item.verdict))
+                self.assertAlmostEqual(back.ratio.low * item.ratio.high, 1)
+                self.assertEqual(back.verdict, {"slower": "faster", "faster": "slower"}.get(item.verdict, item.verdict))
+
+    def test_another_pair_is_a_contrast_of_the_same_model(self):
+        study = self.study(factors=synthetic.FACTORS, workloads=("sieve",))
+        a, b = study.run.treatments[3], study.run.treatments[11]
+        item, estimate = study.pair("sieve", a, b), study.fit("sieve").estimate({b: 1.0, a: -1.0})
+        from scipy import stats as scipy_stats
+        half = scipy_stats.t.ppf(0.975, estimate.df) * math.sqrt(estimate.variance)
+        self.assertAlmostEqual(math.log(item.ratio.low), estimate.log_ratio - half, places=9)
+        self.assertAlmostEqual(math.log(item.ratio.high), estimate.log_ratio + half, places=9)
+
+
 class Classes(WithFolder):
     def test_throughput_and_latency_are_never_averaged_together(self):
         study = self.study()

@@ -164,7 +164,8 @@ class Tables(WithFolder):
             self.assertEqual((row["workload"], row["verdict"], int(row["n"]), int(row["failed"])), (item.work, item.verdict, item.ok, item.failed))
             self.assertEqual(tuple(row[factor] or None for factor in self.study.run.factors.names), item.treatment)
             if item.ratio:
-                self.assertEqual([float(row[name]) if row[name] else None for name in ("speed", "speed_low", "speed_high")], [item.ratio.ratio, item.ratio.low, item.ratio.high])
+                found = [float(row[name]) if row[name] else None for name in ("speed", "speed_low", "speed_high", "p")]  # no interval below three blocks
+                self.assertEqual(found, [item.ratio.ratio, item.ratio.low, item.ratio.high, item.ratio.p])
 
     def test_markdown(self):
         text = grid.text(self.study, "markdown")
