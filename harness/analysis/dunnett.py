@@ -52,7 +52,7 @@ class Family:
     def __init__(self, lambdas):
         lam = np.minimum(np.abs(np.asarray(lambdas, dtype=float)), LARGEST_LAMBDA)
         self.size = lam.size
-        if self.size > 1:
+        if self.size > 1:  # a family of one is Student's t, one of none is never asked
             self._log_tail = self._tabulate(lam)
 
     @staticmethod

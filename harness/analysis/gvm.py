@@ -227,13 +227,18 @@ def against_reference(fit: Fit, d0: float, alpha: float) -> dict[Hashable, Contr
     blocks = [layout.blocks({name: 1, layout.treatments[0]: -1}) for name in names]
     determined = layout.determined()
     judged = np.array([determined[i] and blocks[i] >= MIN_BLOCKS and found.df[i] > 0 for i in range(len(names))], dtype=bool)
-    family = dunnett.Family(found.lambdas[judged]) if judged.any() else None
+    family = dunnett.Family(found.lambdas[judged])
+    critical, p = np.full(len(names), math.nan), np.full(len(names), math.nan)
+    if judged.any():
+        critical[judged] = family.critical(found.df[judged], alpha)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            t = found.effect[judged] / np.sqrt(found.variance[judged])
+        p[judged] = family.tail(np.where(np.isfinite(t), t, 0.0), found.df[judged])
     answers = {}
     for index, name in enumerate(names):
-        if not determined[index]:
-            continue
-        estimate = Estimate(_rounded(float(found.effect[index])), float(found.variance[index]), float(found.df[index]) if judged[index] else None, blocks[index])
-        answers[name] = _contrast(estimate, lambda t, df: float(family.tail(t, df)), lambda df: float(family.critical(df, alpha)))
+        if determined[index]:
+            estimate = Estimate(_rounded(float(found.effect[index])), float(found.variance[index]), float(found.df[index]) if judged[index] else None, blocks[index])
+            answers[name] = _contrast(estimate, float(critical[index]), float(p[index]))
     return answers
 
 
@@ -254,16 +259,23 @@ def simultaneous(estimates: Sequence[Estimate | None], alpha: float) -> list[Con
     """One family of estimates, whatever their dependence among each other may be. What cannot be judged does not count towards the family."""
     tests = sum(one is not None and one.df is not None for one in estimates)
     each = dunnett.sidak_alpha(alpha, max(1, tests))
-    adjusted = lambda t, df: -math.expm1(tests * math.log1p(-min(float(2 * special.stdtr(df, -abs(t))), 1 - 1e-16)))
-    return [None if one is None else _contrast(one, adjusted, lambda df: float(dunnett.t_critical(df, each))) for one in estimates]
+    answers = []
+    for one in estimates:
+        critical, p = math.nan, math.nan
+        if one is not None and one.df is not None:
+            alone = float(2 * special.stdtr(one.df, -abs(one.log_ratio) / math.sqrt(one.variance))) if one.variance > 0 else 1.0
+            critical, p = float(dunnett.t_critical(one.df, each)), -math.expm1(tests * math.log1p(-min(alone, 1 - 1e-16)))
+        answers.append(None if one is None else _contrast(one, critical, p))
+    return answers
 
 
-def _contrast(estimate: Estimate, p_of, critical_of) -> Contrast:
+def _contrast(estimate: Estimate, critical: float, p: float) -> Contrast:
     value = estimate.log_ratio
     if estimate.df is None:
         return Contrast(value, None, None, None, None, None, None, estimate.blocks)
-    se, critical = math.sqrt(estimate.variance), critical_of(estimate.df)
-    p = p_of(value / se, estimate.df) if se > 0 else 1.0 if value == 0 else 0.0
+    se = math.sqrt(estimate.variance)
+    if se == 0:  # the interval is a point, and what it says is certain
+        p = 1.0 if value == 0 else 0.0
     return Contrast(value, se, estimate.df, critical, value - critical * se, value + critical * se, p, estimate.blocks)
 
 
