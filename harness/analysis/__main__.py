@@ -255,7 +255,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         paths = [getattr(options, name) for name in ("run", "run_a", "run_b") if hasattr(options, name)]
         if __name__ == "__main__":
-            interrupts.end_quietly(f"{options.verb} was interrupted; the records are safe, repeat it with: {' '.join(['gearbox', options.verb, *paths])}")
+            again = " ".join(["gearbox" if paths else "python -m analysis", options.verb, *paths])
+            interrupts.end_quietly(f"{options.verb} was interrupted; the records are safe, repeat it with: {again}")
         loaded = [load.load(path) for path in paths]
         if getattr(options, "baseline", None) is not None:
             from . import choose
