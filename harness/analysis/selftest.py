@@ -159,19 +159,35 @@ def pooled(noise: Noise, design: Design, seed: int, runs: int = RUNS) -> float:
     return 100 * float(wrong / len(fits))
 
 
-def effects_of_factors(design: Design, seed: int, runs: int) -> float:
-    """Family-wise error of the main effects of four factors with two levels each, over eight workloads: one family of 32 a run."""
+LEVELS = list(itertools.product((0, 1), repeat=4))  # of four factors with two levels each: sixteen treatments
+MAIN = [[(1 if level[factor] else -1) / 8 for level in LEVELS] for factor in range(4)]
+PAIRS = [[(1 if level[i] == level[j] else -1) / 4 for level in LEVELS] for i, j in itertools.combinations(range(4), 2)]
+
+
+def effects_of_factors(design: Design, seed: int, runs: int, contrasts=MAIN) -> float:
+    """Family-wise error of the contrasts over eight workloads: one family a run, 32 main effects or 48 interactions."""
     rng = np.random.default_rng([SEED, seed])
-    levels = list(itertools.product((0, 1), repeat=4))
     wrong = np.zeros(runs, dtype=bool)
+    level = dunnett.sidak_alpha(ALPHA, len(contrasts) * WORKS)
     for _ in range(WORKS):
         fit = design.layout.fit(unequal(rng, design, runs))
-        for factor in range(4):
-            row = design.layout.row({index: (1 if level[factor] else -1) / 8 for index, level in enumerate(levels)})
-            variance, df = gvm.satterthwaite(fit.variance * design.layout.squares(row), design.layout.df, float(design.layout.df.sum()))
-            sign = np.array([(1 if level[factor] else -1) / 8 for level in levels])
-            wrong |= np.abs(fit.effect @ sign) > np.sqrt(variance) * dunnett.t_critical(df, dunnett.sidak_alpha(ALPHA, 4 * WORKS))
+        for weights in contrasts:
+            variance, df = gvm.satterthwaite(fit.variance * design.layout.squares(design.layout.row(dict(enumerate(weights)))), design.layout.df, float(design.layout.df.sum()))
+            wrong |= np.abs(fit.effect @ np.array(weights)) > np.sqrt(variance) * dunnett.t_critical(df, level)
     return 100 * float(wrong.mean())
+
+
+def means_over_workloads(design: Design, seed: int, runs: int) -> float:
+    """Family-wise error of the geometric means of fifteen treatments over eight workloads, one family a run; workloads differ in noise."""
+    rng = np.random.default_rng([SEED, seed])
+    rows = design.layout.rows()
+    effect, variance, weight = 0.0, 0.0, 0.0
+    for work in range(WORKS):
+        fit = design.layout.fit(unequal(rng, design, runs) * (0.5 + work / 4))
+        own, df = gvm.satterthwaite(fit.variance[..., None, :] * design.layout.squares(rows), design.layout.df, float(design.layout.df.sum()))
+        effect, variance, weight = effect + fit.effect[..., 1:], variance + own, weight + own**2 / df
+    wrong = np.abs(effect) > np.sqrt(variance) * dunnett.t_critical(variance**2 / weight, dunnett.sidak_alpha(ALPHA, len(rows)))
+    return 100 * float(wrong.any(axis=-1).mean())
 
 
 def looks(seed: int, runs: int) -> float:
@@ -251,6 +267,8 @@ def rows():
     yield row("equivalent within 20 % at the margin, n = 20", equivalent(math.log(1.2), next(seeds)), 2.5)
     for blocks in (3, 10):
         yield row(f"false runs, main effects of four factors, n = {blocks}", effects_of_factors(Design(blocks, 3), next(seeds), 2000), 8)
+        yield row(f"false runs, interactions of four factors, n = {blocks}", effects_of_factors(Design(blocks, 3), next(seeds), 2000, PAIRS), 8)
+        yield row(f"false runs, means over eight workloads, n = {blocks}", means_over_workloads(Design(blocks, 3), next(seeds), 2000), 6.5)
     yield row("false families, blocks fixed by a budget", budget(next(seeds), RUNS), 6.5)
     yield row("false families, three declared looks", looks(next(seeds), RUNS), 6.5)
 
