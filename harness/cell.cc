@@ -90,8 +90,11 @@ std::string cell_id(const Cell& cell, const std::string& build_id) {
 }
 
 Json plan_json(const Cell& cell) {
+  Json levels = Json::object();
+  for (const auto& [factor, level] : cell.levels) levels[factor] = level;
   Json out = {{"seq", cell.seq},
               {"block", cell.block},
+              {"replicate", cell.replicate},
               {"cell", cell.id},
               {"workload", cell.workload},
               {"params", json_of(cell.params)},
@@ -99,6 +102,7 @@ Json plan_json(const Cell& cell) {
               {"procs", cell.procs},
               {"runtime", cell.runtime},
               {"build", cell.build},
+              {"levels", levels},
               {"effective", effective_json(cell)}};
   return out;
 }
@@ -118,6 +122,12 @@ Result<Cell> cell_from_json(const Json& json, const std::string& where) {
     cell.procs = json.at("procs").get<std::uint64_t>();
     cell.runtime = json.value("runtime", "");
     cell.build = json.value("build", "");
+    cell.replicate = json.value("replicate", std::uint64_t{0});
+    if (json.contains("levels")) {
+      auto levels = pairs_of(json["levels"], where);
+      if (!levels) return levels.error();
+      cell.levels = *levels;
+    }
     if (!json.contains("effective")) return cell;  // a cell's spec that was written by hand
     const Json& effective = json["effective"];
     for (std::size_t i = 0; i < kFamilies.size(); ++i) {

@@ -10,12 +10,14 @@
 
 namespace gearbox::harness {
 
-// The format of manifest.json, plan.jsonl and cells.jsonl (docs/RECORDS.md). harness/analysis/rules.py reads this one only.
-inline constexpr int kRecordSchema = 2;
+// The format of manifest.json, plan.jsonl and cells.jsonl (docs/RECORDS.md) that is written. The one before it, which has
+// no replicates and no levels, is still read, and a run that was begun in it is ended in it.
+inline constexpr int kRecordSchema = 3, kOldRecordSchema = 2;
 
 struct Cell {
   std::uint64_t seq = 0, block = 0;
-  std::string id;  // 16 hex digits; the same for the same work in every block
+  std::uint64_t replicate = 0;  // which of the runs of the same cell in the same block
+  std::string id;               // 16 hex digits; the same for the same work in every block
   std::string workload;
   // Every option with its effective value, defaults included, in the order of declaration (make_effective). One that is
   // left out because it equals its default does not say which value was used: two sets of parameters, or the same one
@@ -27,6 +29,7 @@ struct Cell {
   std::uint64_t procs = 1;
   std::string runtime;  // text form of the runtime options, canonical in the same way
   std::string build;    // id of the build that the plan was made with
+  OptionPairs levels;  // factor -> level of the experiment's factors that say something to this cell (harness/factor.h)
 };
 
 // Fills in the effective options: what workload, params (any of them), combo and runtime mean in this build. Options that
@@ -46,7 +49,8 @@ Result<CellSetup> set_up(const Cell& cell);
 // name, or lacks one. Defaults that differ do no harm, since a plan names every value.
 Status fits_this_build(const Cell& cell);
 
-// The id: a hash over workload, procs, build, the gears and every effective option. seq and block do not enter.
+// The id: a hash over workload, procs, build, the gears and every effective option. seq, block, replicate and levels do not
+// enter.
 std::string cell_id(const Cell& cell, const std::string& build_id);
 
 // {"scheduler": {"runnext": "on"}, ..., "runtime": {...}, "params": {...}}: as in plan.jsonl and in records.

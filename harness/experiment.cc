@@ -1,112 +1,33 @@
 #include "harness/experiment.h"
 
-#include <fmt/format.h>
-#include <toml++/toml.h>
-
-#include <algorithm>
 #include <filesystem>
-#include <optional>
 
-#include "base/nearest.h"
 #include "base/os/file.h"
+#include "harness/design.h"
+#include "harness/file_section.h"
 
 namespace gearbox::harness {
 namespace {
-
-// Thrown inside this file only, from wherever the mistake is found up to parse_experiment().
-struct Refused {
-  std::string sentence;
-};
-
-// A table of the file that knows its name, for errors with file and line.
-class Section {
- public:
-  Section(const toml::table& table, std::string name, const std::string& path, std::vector<std::string> keys)
-      : table_(table), name_(std::move(name)), path_(path) {
-    for (const auto& [key, node] : table_) {
-      const std::string text(key.str());
-      if (std::find(keys.begin(), keys.end(), text) == keys.end())
-        refuse(key.source().begin.line, fmt::format("{} has no key '{}'; its keys are {}{}", name_, text,
-                                                    fmt::join(keys, ", "), did_you_mean(text, keys)));
-    }
-  }
-  [[noreturn]] void refuse(std::uint32_t line, const std::string& what) const {
-    throw Refused{fmt::format("{}:{}: {}", path_, line, what)};
-  }
-  std::uint32_t line() const { return table_.source().begin.line; }
-  std::uint32_t line(std::string_view key) const {
-    const auto* node = table_.get(key);
-    return node != nullptr ? node->source().begin.line : line();
-  }
-  const toml::node* find(std::string_view key) const { return table_.get(key); }
-  std::string key_name(std::string_view key) const { return fmt::format("{} {}", name_, key); }
-
-  std::string text(std::string_view key, std::optional<std::string> fallback = std::nullopt) const {
-    const auto* node = find(key);
-    if (node == nullptr) {
-      if (fallback) return *fallback;
-      refuse(line(), fmt::format("{} needs a key '{}'", name_, key));
-    }
-    if (!node->is_string()) refuse(line(key), fmt::format("{} must be a text in quotes", key_name(key)));
-    std::string value = node->as_string()->get();
-    if (value.find_first_not_of(" \t\n") == std::string::npos && !fallback)
-      refuse(line(key), fmt::format("{} is empty; say it in a sentence", key_name(key)));
-    return value;
-  }
-  std::uint64_t integer(std::string_view key, std::uint64_t fallback, Range range) const {
-    const auto* node = find(key);
-    return node == nullptr ? fallback : integer_of(*node, key_name(key), range);
-  }
-  double number(std::string_view key, double fallback, double low, double high) const {
-    const auto* node = find(key);
-    if (node == nullptr) return fallback;
-    const auto value = node->value<double>();  // whole numbers, too
-    if (!node->is_number() || !value || !(*value >= low && *value <= high))
-      refuse(line(key), fmt::format("{} must be a number from {} to {}", key_name(key), low, high));
-    return *value;
-  }
-  std::uint64_t integer_of(const toml::node& node, const std::string& what, Range range) const {
-    const auto* number = node.as_integer();
-    if (number == nullptr)
-      refuse(node.source().begin.line,
-             fmt::format("{} must be a whole number from {} to {}", what, range.low, range.high));
-    const std::int64_t value = number->get();
-    if (value < 0 || static_cast<std::uint64_t>(value) < range.low || static_cast<std::uint64_t>(value) > range.high)
-      refuse(node.source().begin.line, fmt::format("{} takes a whole number from {} to {}, and {} is out of that range",
-                                                   what, range.low, range.high, value));
-    return static_cast<std::uint64_t>(value);
-  }
-  // One node or an array of them, never empty; nothing when the key is absent.
-  std::vector<const toml::node*> nodes(std::string_view key) const {
-    std::vector<const toml::node*> out;
-    const auto* node = find(key);
-    if (node == nullptr) return out;
-    if (const auto* array = node->as_array()) {
-      for (const auto& element : *array) out.push_back(&element);
-      if (out.empty())
-        refuse(line(key), fmt::format("{} is an empty list; leave it out for the default", key_name(key)));
-    } else {
-      out.push_back(node);
-    }
-    return out;
-  }
-
- private:
-  const toml::table& table_;
-  std::string name_;
-  const std::string& path_;
-};
 
 class Reader {
  public:
   Reader(const toml::table& root, const std::string& path) : root_(root), path_(path) {}
 
   Experiment read() {
-    const Section top(root_, "the file", path_,
-                      {"schema", "experiment", "factors", "workload", "constraints", "design", "run", "analysis"});
-    if (top.integer("schema", 0, {0, 1'000'000}) != 1)
+    for (const auto& [key, node] : root_) {
+      std::vector<std::string> keys = key_names("");
+      for (const auto& one : experiment_sections())
+        if (!one.name.empty()) keys.emplace_back(one.name);
+      const std::string text(key.str());
+      if (std::find(keys.begin(), keys.end(), text) == keys.end())
+        throw Refused{fmt::format("{}:{}: the file has no key '{}'; its keys are {}{}", path_, key.source().begin.line,
+                                  text, fmt::join(keys, ", "), did_you_mean(text, keys))};
+    }
+    const FileSection top(root_, "", "the file", path_, true);
+    const auto* schema = top.find("schema");
+    if (schema == nullptr || !schema->is_integer() || schema->as_integer()->get() != 1)
       top.refuse(top.line("schema"), "schema must be there and 1, the only one this program knows");
-    const Section facts = section("experiment", {"name", "question", "hypothesis"}, true);
+    const FileSection facts = section("experiment");
     out_.name = facts.text("name");
     const bool plain = std::all_of(out_.name.begin(), out_.name.end(), [](char c) {
       return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-';
@@ -115,57 +36,27 @@ class Reader {
       facts.refuse(facts.line("name"), fmt::format("'{}' names a folder: use letters, digits, '-' and '_'", out_.name));
     out_.question = facts.text("question");
     out_.hypothesis = facts.text("hypothesis");
-    read_factors();
     read_workloads(top);
+    read_factors();
     read_rest();
     return std::move(out_);
   }
 
  private:
-  Section section(const std::string& name, std::vector<std::string> keys, bool mandatory = false) {
+  FileSection section(const std::string& name, bool open = false) {
     const auto* node = root_.get(name);
     if (node == nullptr) {
-      if (mandatory) throw Refused{fmt::format("{}:1: the file needs a section [{}]", path_, name)};
-      return {empty_, "[" + name + "]", path_, std::move(keys)};
+      for (const auto& one : experiment_sections())
+        if (one.name == name && one.mandatory)
+          throw Refused{fmt::format("{}:1: the file needs a section [{}]", path_, name)};
+      return {empty_, name, "[" + name + "]", path_, open};
     }
     if (!node->is_table())
       throw Refused{fmt::format("{}:{}: '{}' must be a section, [{}]", path_, node->source().begin.line, name, name)};
-    return {*node->as_table(), "[" + name + "]", path_, std::move(keys)};
+    return {*node->as_table(), name, "[" + name + "]", path_, open};
   }
 
-  void read_factors() {
-    const Section factors = section("factors", {"scheduler", "allocator", "collector", "poller", "procs"});
-    for (std::size_t family = 0; family < kFamilies.size(); ++family) {
-      auto& levels = out_.levels[family];
-      for (const auto* node : factors.nodes(kFamilies[family])) {
-        if (!node->is_string())
-          factors.refuse(node->source().begin.line, fmt::format("{} holds a level that is not a text in quotes",
-                                                                factors.key_name(kFamilies[family])));
-        auto canonical = canonical_gear(family, node->as_string()->get());
-        if (!canonical) factors.refuse(node->source().begin.line, canonical.error().message);
-        if (std::find(levels.begin(), levels.end(), *canonical) != levels.end())
-          factors.refuse(node->source().begin.line,
-                         fmt::format("{} holds '{}' twice: '{}' is the same", factors.key_name(kFamilies[family]),
-                                     *canonical, node->as_string()->get()));
-        levels.push_back(*canonical);
-      }
-      if (levels.empty()) {
-        auto canonical = canonical_gear(family, kDefaultGears[family]);
-        if (!canonical) factors.refuse(factors.line(), canonical.error().message);
-        levels.push_back(*canonical);
-      }
-      out_.baseline[family] = levels.front();
-    }
-    for (const auto* node : factors.nodes("procs")) {
-      const std::uint64_t procs = factors.integer_of(*node, factors.key_name("procs"), {1, kMaxProcs});
-      if (std::find(out_.procs.begin(), out_.procs.end(), procs) != out_.procs.end())
-        factors.refuse(node->source().begin.line, fmt::format("{} holds {} twice", factors.key_name("procs"), procs));
-      out_.procs.push_back(procs);
-    }
-    if (out_.procs.empty()) out_.procs.push_back(default_procs());
-  }
-
-  void read_workloads(const Section& top) {
+  void read_workloads(const FileSection& top) {
     const auto* list = top.find("workload");
     if (list == nullptr || !list->is_array_of_tables())
       top.refuse(
@@ -173,7 +64,7 @@ class Reader {
           "the file needs at least one workload: [[workload]] with a name, and perhaps params = { key = value }");
     std::vector<std::string> seen;
     for (const auto& node : *list->as_array()) {
-      const Section entry(*node.as_table(), "[[workload]]", path_, {"name", "params"});
+      const FileSection entry(*node.as_table(), "workload", "[[workload]]", path_);
       Experiment::Work work;
       work.name = entry.text("name");
       auto workload = find_workload(work.name);
@@ -184,20 +75,14 @@ class Reader {
           entry.refuse(entry.line("params"), "[[workload]] params must be a table, { key = value }");
         for (const auto& [key, value] : *params->as_table()) {
           const std::uint32_t line = key.source().begin.line;
-          std::string text;
-          if (value.is_string()) {
-            text = value.as_string()->get();
-          } else if (value.is_boolean()) {
-            text = value.as_boolean()->get() ? "on" : "off";
-          } else if (value.is_integer()) {
-            text = std::to_string(value.as_integer()->get());
-          } else {
+          const auto text = text_of(value);
+          if (!text)
             entry.refuse(line,
                          fmt::format("parameter {} of workload {} must be a whole number, true or false, or a text",
                                      key.str(), work.name));
-          }
-          auto status = set_options(*set, {{std::string(key.str()), text}}, fmt::format("workload {}", work.name));
+          auto status = set_options(*set, {{std::string(key.str()), *text}}, fmt::format("workload {}", work.name));
           if (!status) entry.refuse(line, status.error().message);
+          given_.push_back({work.name, std::string(key.str()), line});
         }
       }
       work.params = all_options(*set);
@@ -209,8 +94,103 @@ class Reader {
     }
   }
 
+  // A factor of the file, before its levels are looked at. Written without quotes, param.depth is a table `param` with a
+  // key `depth` in it; both are taken.
+  struct Found {
+    std::string name;
+    const toml::node* node;
+    toml::source_position place;
+  };
+  std::vector<Found> factors_in(const FileSection& section) {
+    std::vector<Found> found;
+    for (const auto& [key, node] : section.table()) {
+      const std::string name(key.str());
+      if (const auto* inside = node.as_table()) {
+        for (const auto& [option, levels] : *inside)
+          found.push_back({fmt::format("{}.{}", name, option.str()), &levels, option.source().begin});
+      } else {
+        found.push_back({name, &node, key.source().begin});
+      }
+    }
+    const auto place = [](const Found& one) { return std::pair(one.place.line, one.place.column); };
+    std::sort(found.begin(), found.end(), [&](const auto& a, const auto& b) { return place(a) < place(b); });
+    return found;
+  }
+
+  void read_factors() {
+    const FileSection section = this->section("factors", true);
+    std::vector<std::string> always(kFamilies.begin(), kFamilies.end());
+    always.emplace_back("procs");
+    const auto found = factors_in(section);
+    for (const auto& name : always) {
+      auto factor = find_factor(name);
+      const auto there = std::find_if(found.begin(), found.end(), [&](const auto& one) { return one.name == name; });
+      if (there != found.end()) {
+        read_levels(section, *factor, *there);
+      } else {
+        const std::string level =
+            name == "procs" ? std::to_string(default_procs()) : std::string(kDefaultGears[factor->family]);
+        auto canonical = canonical_level(*factor, level, {}, {});
+        if (!canonical) section.refuse(section.line(), canonical.error().message);
+        factor->levels = {*canonical};
+      }
+      out_.factors.push_back(std::move(*factor));
+    }
+    for (const auto& one : found) {
+      if (std::find(always.begin(), always.end(), one.name) != always.end()) continue;
+      auto factor = find_factor(one.name);
+      if (!factor) section.refuse(one.place.line, "[factors]: " + factor.error().message);
+      read_levels(section, *factor, one);
+      // A value in two places would be two values, of which one is not used.
+      if (factor->kind == Factor::Kind::kParam)
+        for (const auto& [workload, param, line] : given_)
+          if (param == factor->option)
+            section.refuse(line, fmt::format("{} is a factor, so that params of workload {} must not set {} as well",
+                                             factor->name, workload, param));
+      if (factor->kind == Factor::Kind::kGearOption)
+        for (const auto& level : out_.factors[factor->family].levels)
+          if (sets_option(level, factor->option))
+            section.refuse(one.place.line, fmt::format("{} is a factor, so that the level '{}' must not set {} as well",
+                                                       factor->name, level, factor->option));
+      out_.factors.push_back(std::move(*factor));
+    }
+  }
+
+  static bool sets_option(const std::string& gear, const std::string& option) {
+    const std::size_t colon = gear.find(':');
+    if (colon == std::string::npos) return false;
+    auto pairs = split_pairs(std::string_view(gear).substr(colon + 1), "", gear);
+    return pairs && std::any_of(pairs->begin(), pairs->end(), [&](const auto& pair) { return pair.first == option; });
+  }
+
+  void read_levels(const FileSection& section, Factor& factor, const Found& found) {
+    const std::string what = fmt::format("[factors] {}", factor.name);
+    std::vector<std::string> workloads, members;
+    for (const auto& work : out_.workloads) workloads.push_back(work.name);
+    if (factor.kind == Factor::Kind::kGearOption) members = out_.factors[factor.family].levels;
+    for (const auto* node : section.nodes_of(*found.node, what)) {
+      const std::uint32_t line = node->source().begin.line;
+      const auto text = text_of(*node);
+      const bool gear = factor.kind == Factor::Kind::kGear || factor.kind == Factor::Kind::kLabel;
+      if (!text || (gear && !node->is_string()))
+        section.refuse(line, fmt::format("{} holds a level that is not {}", what,
+                                         gear ? "a text in quotes" : "a whole number, true or false, or a text"));
+      if (factor.kind == Factor::Kind::kProcs && !node->is_integer())
+        section.refuse(line, fmt::format("{} must be a whole number from 1 to {}", what, kMaxProcs));
+      auto canonical = canonical_level(factor, *text, workloads, members);
+      if (!canonical)
+        section.refuse(line, gear ? canonical.error().message : fmt::format("{}: {}", what, canonical.error().message));
+      auto& levels = factor.levels;
+      if (std::find(levels.begin(), levels.end(), *canonical) != levels.end())
+        section.refuse(line, *canonical == *text
+                                 ? fmt::format("{} holds '{}' twice", what, *text)
+                                 : fmt::format("{} holds '{}' twice: '{}' is the same", what, *canonical, *text));
+      levels.push_back(*canonical);
+    }
+  }
+
   void read_rest() {
-    const Section constraints = section("constraints", {"forbid"});
+    const FileSection constraints = section("constraints");
     for (const auto* node : constraints.nodes("forbid")) {
       const std::uint32_t line = node->source().begin.line;
       if (!node->is_string())
@@ -219,82 +199,145 @@ class Reader {
       if (!filter) throw Refused{filter.error().message};
       out_.forbid.push_back(*filter);
     }
-    const Section design = section("design", {"kind", "blocks", "seed"});
-    out_.kind = design.text("kind", out_.kind);
-    const std::vector<std::string> kinds = {"factorial", "ofat"};
-    if (std::find(kinds.begin(), kinds.end(), out_.kind) == kinds.end())
-      design.refuse(design.line("kind"), fmt::format("[design] kind has no value '{}'; its values are {}{}", out_.kind,
-                                                     fmt::join(kinds, "|"), did_you_mean(out_.kind, kinds)));
-    out_.blocks = design.integer("blocks", out_.blocks, {1, 1000});
-    out_.seed = design.integer("seed", out_.seed, {0, INT64_MAX});
-    const Section run = section("run", {"timeout_s", "mem_limit_mb", "runtime"});
-    out_.timeout_s = run.integer("timeout_s", out_.timeout_s, {1, 86400});
-    out_.mem_limit_mib = run.integer("mem_limit_mb", out_.mem_limit_mib, {0, 1 << 30});
-    out_.runtime = run.text("runtime", "");
+    read_design();
+    const FileSection run = section("run");
+    out_.timeout_s = run.integer("timeout_s", out_.timeout_s);
+    out_.mem_limit_mib = run.integer("mem_limit_mb", out_.mem_limit_mib);
+    out_.runtime = run.text("runtime");
     auto runtime = make_runtime_options(out_.runtime);
     if (!runtime) run.refuse(run.line("runtime"), runtime.error().message);
+    if (!out_.runtime.empty()) {
+      auto pairs = split_pairs(out_.runtime, "the runtime", out_.runtime);
+      for (const auto& factor : out_.factors)
+        for (const auto& [name, value] : *pairs)
+          if (factor.kind == Factor::Kind::kRuntime && factor.option == name)
+            run.refuse(run.line("runtime"),
+                       fmt::format("{} is a factor, so that [run] runtime must not set {} as well", factor.name, name));
+    }
     RuntimeOptions defaults;
     OptionView now_view(*runtime), default_view(defaults);
     out_.runtime = join_pairs(changed_options(now_view, default_view));
-    const Section analysis = section("analysis", {"baseline", "alpha", "rope_pct"});
-    out_.alpha = analysis.number("alpha", out_.alpha, 0.0001, 0.5);
-    out_.rope_pct = analysis.number("rope_pct", out_.rope_pct, 0, 50);
-    const std::string baseline = analysis.text("baseline", "");
-    if (!baseline.empty()) read_baseline(analysis, baseline);
+    const FileSection analysis = section("analysis");
+    out_.alpha = analysis.number("alpha", out_.alpha);
+    out_.rope_pct = analysis.number("rope_pct", out_.rope_pct);
+    const std::string baseline = analysis.text("baseline");
+    if (!baseline.empty())
+      if (auto set = set_baseline(out_, baseline); !set)
+        analysis.refuse(analysis.line("baseline"), "[analysis] baseline: " + set.error().message);
   }
 
-  // "scheduler=gmp:runnext=off,steal=one,collector=stw": a comma separates gears when a family's name follows, and the
-  // options of one gear otherwise.
-  void read_baseline(const Section& analysis, const std::string& text) {
-    const std::uint32_t line = analysis.line("baseline");
-    const auto family_of = [](std::string_view piece) {
-      const auto name = piece.substr(0, piece.find('='));
-      return static_cast<std::size_t>(std::find(kFamilies.begin(), kFamilies.end(), name) - kFamilies.begin());
-    };
-    std::vector<std::string> gears;
-    for (std::size_t at = 0; at <= text.size();) {
-      const std::size_t end = std::min(text.find(',', at), text.size());
-      const std::string piece = text.substr(at, end - at);
-      const bool option =
-          family_of(piece) == kFamilies.size() && !gears.empty() && gears.back().find(':') != std::string::npos;
-      if (option) {
-        gears.back() += "," + piece;
-      } else {
-        gears.push_back(piece);
-      }
-      at = end + 1;
-    }
-    std::array<bool, kFamilies.size()> given{};
-    for (const auto& piece : gears) {
-      const std::size_t index = family_of(piece), equals = piece.find('=');
-      if (index == kFamilies.size() || equals == std::string::npos)
-        analysis.refuse(line, fmt::format("[analysis] baseline: '{}' does not begin with one of {} and '='", piece,
-                                          fmt::join(kFamilies, ", ")));
-      if (given[index]) analysis.refuse(line, fmt::format("[analysis] baseline names the {} twice", kFamilies[index]));
-      given[index] = true;
-      const std::string gear = piece.substr(equals + 1);
-      auto canonical = canonical_gear(index, gear);
-      if (!canonical) analysis.refuse(line, "[analysis] baseline: " + canonical.error().message);
-      const auto& levels = out_.levels[index];
-      auto level = std::find(levels.begin(), levels.end(), *canonical);
-      // A bare name may stand for the one level that it can mean.
-      const auto same_name = [&](const auto& l) { return gear_name(l) == gear; };
-      if (level == levels.end() && std::count_if(levels.begin(), levels.end(), same_name) == 1)
-        level = std::find_if(levels.begin(), levels.end(), same_name);
-      if (level == levels.end())
-        analysis.refuse(line, fmt::format("[analysis] baseline: {}={} is not among the levels {}{}", kFamilies[index],
-                                          gear, fmt::join(levels, " | "), did_you_mean(gear, levels)));
-      out_.baseline[index] = *level;
+  void read_design() {
+    const FileSection design = section("design");
+    out_.kind = design.text("kind", out_.kind);
+    std::vector<std::string> kinds;
+    for (const auto& kind : design_kinds()) kinds.emplace_back(kind.name);
+    if (std::find(kinds.begin(), kinds.end(), out_.kind) == kinds.end())
+      design.refuse(design.line("kind"), fmt::format("[design] kind has no value '{}'; its values are {}{}", out_.kind,
+                                                     fmt::join(kinds, "|"), did_you_mean(out_.kind, kinds)));
+    for (const auto& [key, kind] : {std::pair{"ablate", "ablation"}, {"fraction", "fractional"}})
+      if (design.has(key) && out_.kind != kind)
+        design.refuse(design.line(key), fmt::format("[design] {} belongs to kind = \"{}\", and the kind is \"{}\"", key,
+                                                    kind, out_.kind));
+    out_.fraction = design.integer("fraction", out_.fraction);
+    out_.baseline_runs = design.optional_integer("baseline_runs");
+    out_.budget_s = design.optional_integer("budget_s");
+    out_.blocks = design.integer("blocks", out_.budget_s ? kBudgetBlocks : out_.blocks);
+    if (out_.budget_s && out_.blocks < kBudgetMinBlocks)
+      design.refuse(design.line("blocks"),
+                    fmt::format("[design] blocks is {}, and a budget needs room for {}, since fewer give no verdict",
+                                out_.blocks, kBudgetMinBlocks));
+    out_.seed = design.integer("seed", out_.seed);
+    if (out_.kind != "ablation") return;
+    const std::string family = design.text("ablate");
+    const std::vector<std::string> families(kFamilies.begin(), kFamilies.end());
+    if (std::find(families.begin(), families.end(), family) == families.end())
+      design.refuse(
+          design.line("ablate"),
+          family.empty()
+              ? std::string(
+                    "kind = \"ablation\" needs `ablate`, the gear whose switches are turned: ablate = \"scheduler\"")
+              : fmt::format("[design] ablate has no value '{}'; its values are {}{}", family, fmt::join(families, "|"),
+                            did_you_mean(family, families)));
+    add_switches(design, out_.factor(family));
+  }
+
+  // Every switch of the one level of the gear becomes a factor, from the levels that the gear declares.
+  void add_switches(const FileSection& design, Factor& gear) {
+    if (gear.levels.size() != 1)
+      design.refuse(design.line("ablate"),
+                    fmt::format("an ablation turns the switches of one {}, and [factors] lists {}: {}", gear.name,
+                                gear.levels.size(), fmt::join(gear.levels, ", ")));
+    const std::size_t family = gear.family;
+    const std::string text = gear.levels.front();
+    const auto switches = switches_of(family, text);
+    if (switches.empty())
+      design.refuse(design.line("ablate"), fmt::format("{} {} has no switch to turn", gear.name, gear_name(text)));
+    gear.levels = {without_switches(family, text)};
+    for (const auto& one : switches) {
+      auto factor = find_factor(fmt::format("{}.{}", kFamilies[family], one.option));
+      GEARBOX_REQUIRE(factor.ok(), "{}", factor.error().message);
+      for (const auto& known : out_.factors)
+        if (known.name == factor->name)
+          design.refuse(
+              design.line("ablate"),
+              fmt::format("[factors] {} is a factor by itself, and one of the switches that the ablation turns",
+                          known.name));
+      factor->levels = one.levels;
+      out_.factors.push_back(std::move(*factor));
     }
   }
 
+  struct Given {
+    std::string workload, param;
+    std::uint32_t line;
+  };
   const toml::table& root_;
   const std::string& path_;
   toml::table empty_;
+  std::vector<Given> given_;  // parameters that a workload's params set
   Experiment out_;
 };
 
 }  // namespace
+
+const Factor& Experiment::factor(std::string_view wanted) const {
+  const auto found = std::find_if(factors.begin(), factors.end(), [&](const auto& one) { return one.name == wanted; });
+  GEARBOX_REQUIRE(found != factors.end(), "the experiment has no factor {}", wanted);
+  return *found;
+}
+Factor& Experiment::factor(std::string_view wanted) { return const_cast<Factor&>(std::as_const(*this).factor(wanted)); }
+
+Status set_baseline(Experiment& experiment, std::string_view text) {
+  auto settings = split_settings(text);
+  if (!settings) return settings.error();
+  for (const auto& [named, given] : *settings) {
+    auto& factors = experiment.factors;
+    const auto factor = std::find_if(factors.begin(), factors.end(),
+                                     [&, &name = named.name](const auto& one) { return one.name == name; });
+    if (factor == factors.end()) {
+      std::vector<std::string> names;
+      for (const auto& one : factors) names.push_back(one.name);
+      return Error{fmt::format("{} is no factor of this experiment; there is {}{}", named.name, fmt::join(names, ", "),
+                               did_you_mean(named.name, names))};
+    }
+    std::string wanted = given;
+    if (factor->kind == Factor::Kind::kGear) {
+      auto canonical = canonical_gear(factor->family, given);
+      if (!canonical) return canonical.error();
+      wanted = *canonical;
+    }
+    const auto& levels = factor->levels;
+    auto level = std::find(levels.begin(), levels.end(), wanted);
+    const auto same_name = [&](const auto& l) { return factor->kind == Factor::Kind::kGear && gear_name(l) == wanted; };
+    if (level == levels.end() && std::count_if(levels.begin(), levels.end(), same_name) == 1)
+      level = std::find_if(levels.begin(), levels.end(), same_name);
+    if (level == levels.end())
+      return Error{fmt::format("{}={} is not among the levels {}{}", factor->name, given, fmt::join(levels, " | "),
+                               did_you_mean(wanted, levels))};
+    factor->baseline = static_cast<std::size_t>(level - levels.begin());
+  }
+  return Ok{};
+}
 
 Result<Experiment> parse_experiment(const std::string& text, const std::string& path) {
   try {

@@ -12,6 +12,7 @@
 #include "base/os/file.h"
 #include "base/os/thread.h"
 #include "base/random.h"
+#include "harness/budget.h"
 #include "harness/sha256.h"
 
 namespace gearbox::harness {
@@ -121,15 +122,18 @@ Result<RunDirectory> RunDirectory::open(const std::string& path) {
   if (!text) return text.error();
   auto manifest = parse_json(*text, path + "/manifest.json");
   if (!manifest) return manifest.error();
-  if (!manifest->is_object() || manifest->value("schema", Json(0)) != kRecordSchema)
-    return Error{
-        fmt::format("{}/manifest.json: its schema is not {}, the only one this program knows", path, kRecordSchema)};
+  const Json schema = manifest->is_object() ? manifest->value("schema", Json(0)) : Json(0);
+  if (schema != kRecordSchema && schema != kOldRecordSchema)
+    return Error{fmt::format("{}/manifest.json: its schema is {}; this program knows {} and {}", path, schema.dump(),
+                             kOldRecordSchema, kRecordSchema)};
   run.manifest_ = *manifest;
   run.host_ = host_name();
   const Json resumed = run.manifest_.value("resumed_with", Json::array());
   if (auto plan = run.read_plan(); !plan) return plan.error();
   for (auto& cell : run.plan_)
     if (!resumed.empty()) cell.build = resumed.back().value("build_id", cell.build);
+  if (const Json budget = run.manifest_.value("budget", Json()); budget.is_object() && budget.contains("blocks"))
+    run.drop_blocks_from(budget["blocks"].get<std::uint64_t>());
   if (auto records = run.read_records(); !records) return records.error();
   auto cells = os::open_for_appending(path + "/cells.jsonl");
   if (!cells) return cells.error();
@@ -185,10 +189,7 @@ Status RunDirectory::read_records() {
     if (!whole)
       return Error{
           fmt::format("{}: not a record: the file is damaged{}", where, json ? "" : ": " + json.error().message)};
-    auto& state = done_[(*json)["seq"].get<std::uint64_t>()];
-    ++state.attempts;
-    ++records_;
-    state.status = (*json)["status"].get<std::string>();
+    note((*json)["seq"].get<std::uint64_t>(), *json);
     at = end + 1;
     if (newline == std::string::npos) {
       auto records = os::open_for_appending(file);
@@ -203,6 +204,11 @@ Status RunDirectory::append(const CellOutcome& outcome) {
   Json record = outcome.record;
   record["run"] = manifest_["run_id"];
   record["host"] = host_;
+  if (manifest_["schema"] == kOldRecordSchema) {  // one run, one format
+    record["schema"] = kOldRecordSchema;
+    record.erase("replicate");
+    record.erase("levels");
+  }
   const std::uint64_t seq = record["seq"].get<std::uint64_t>(), attempt = record["attempt"].get<std::uint64_t>();
   if (record["status"] != "ok") {
     const std::string blob = fmt::format("{}/blobs/{}-{}", path_, seq, attempt);
@@ -212,11 +218,47 @@ Status RunDirectory::append(const CellOutcome& outcome) {
   }
   if (auto written = os::append_line(cells_, to_line(record), path_ + "/cells.jsonl"); !written) return written.error();
   bytes_ = os::size_of(cells_);
+  note(seq, record);
+  return Ok{};
+}
+
+void RunDirectory::note(std::uint64_t seq, const Json& record) {
   auto& state = done_[seq];
   ++records_;
-  state.attempts = attempt;
+  ++state.attempts;
   state.status = record["status"].get<std::string>();
-  return Ok{};
+  const auto started = record.find("t_start"), wall = record.find("wall_ns");
+  state.started_ms = started != record.end() && started->is_string() ? ms_of_iso_time(started->get<std::string>()) : 0;
+  state.wall_ns = wall != record.end() && wall->is_number_integer() ? wall->get<std::int64_t>() : 0;
+}
+
+std::optional<std::uint64_t> RunDirectory::open_budget_s() const {
+  if (manifest_.contains("budget")) return std::nullopt;
+  const Json design = manifest_.value("design", Json());
+  if (!design.is_object() || !design.value("budget_s", Json()).is_number_unsigned()) return std::nullopt;
+  return design["budget_s"].get<std::uint64_t>();
+}
+
+void RunDirectory::drop_blocks_from(std::uint64_t blocks) {
+  std::erase_if(plan_, [&](const Cell& cell) { return cell.block >= blocks; });
+}
+
+Status RunDirectory::fix_blocks() {
+  const auto budget_s = open_budget_s();
+  GEARBOX_REQUIRE(budget_s, "the run has no open budget");
+  std::vector<CellTime> times;
+  for (const auto& cell : plan_) {
+    if (cell.block != 0) break;
+    const auto state = done_.find(cell.seq);
+    GEARBOX_REQUIRE(state != done_.end(), "seq {} of block 0 has no record", cell.seq);
+    times.push_back({state->second.started_ms, state->second.wall_ns});
+  }
+  const double block_0_s = block_cost_s(times);
+  const std::uint64_t blocks = blocks_within(*budget_s, block_0_s, plan_.back().block + 1);
+  manifest_["blocks"] = blocks;
+  manifest_["budget"] = {{"budget_s", *budget_s}, {"block_0_s", block_0_s}, {"blocks", blocks}};
+  drop_blocks_from(blocks);
+  return write_manifest();
 }
 
 Status RunDirectory::records_in_place() const { return os::is_in_place(cells_, path_ + "/cells.jsonl", bytes_); }

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,7 +18,9 @@ namespace gearbox::harness {
 // What cells.jsonl holds for one seq.
 struct SeqState {
   std::uint64_t attempts = 0;
-  std::string status;  // of the last complete line
+  std::string status;           // of the last complete line, as the times are
+  std::int64_t started_ms = 0;  // since the epoch
+  std::int64_t wall_ns = 0;
 };
 
 class RunDirectory {
@@ -37,7 +40,7 @@ class RunDirectory {
 
   const std::string& path() const { return path_; }
   const Json& manifest() const { return manifest_; }
-  const std::vector<Cell>& plan() const { return plan_; }
+  const std::vector<Cell>& plan() const { return plan_; }  // what is part of the run
   const std::map<std::uint64_t, SeqState>& done() const { return done_; }
   const std::string& host() const { return host_; }  // this computer's name
   bool repaired() const { return repaired_; }        // open() cut a half-written line off
@@ -56,10 +59,17 @@ class RunDirectory {
   Status go_on_with(const std::string& build_id);
   // Error: another program has removed, replaced or changed cells.jsonl since it was opened.
   Status records_in_place() const;
+  // What decides how many blocks are run: nothing when the number is fixed, by the plan or by fix_blocks().
+  std::optional<std::uint64_t> open_budget_s() const;
+  // From here on the run has as many blocks as the budget pays for (blocks_within), said in the manifest; later blocks of
+  // plan.jsonl are no part of the run, and plan() does not have them. REQUIRES: block 0 is done; the budget is open.
+  Status fix_blocks();
   // Replaces the manifest with one that has the key set.
   Status set_in_manifest(const std::string& key, Json value);
 
  private:
+  void note(std::uint64_t seq, const Json& record);
+  void drop_blocks_from(std::uint64_t blocks);
   Status read_plan();
   Status read_records();
   Status write_manifest();

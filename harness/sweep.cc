@@ -3,10 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <optional>
 
 #include "base/os/clock.h"
 #include "base/os/disk.h"
 #include "base/os/process.h"
+#include "harness/budget.h"
 #include "harness/build_facts.h"
 #include "harness/machine.h"
 #include "harness/progress.h"
@@ -30,19 +32,32 @@ Json make_manifest(const Experiment& experiment, const Plan& plan, const std::st
   for (const auto& work : experiment.workloads) {
     auto entry = find_workload(work.name);
     GEARBOX_REQUIRE(entry.ok(), "{}", entry.error().message);
-    workloads.push_back({{"name", work.name},
-                         {"params", json_of(work.params)},
-                         {"headline", entry->headline},
-                         {"summary", entry->summary}});
+    OptionPairs params = work.params;  // what a factor sets is no part of a work item
+    std::erase_if(params, [&](const auto& pair) {
+      return std::any_of(experiment.factors.begin(), experiment.factors.end(), [&](const Factor& factor) {
+        return factor.kind == Factor::Kind::kParam && factor.option == pair.first;
+      });
+    });
+    workloads.push_back(
+        {{"name", work.name}, {"params", json_of(params)}, {"headline", entry->headline}, {"summary", entry->summary}});
   }
-  for (std::size_t i = 0; i < kFamilies.size(); ++i) {
-    factors[std::string(kFamilies[i])] = experiment.levels[i];
-    baseline[std::string(kFamilies[i])] = experiment.baseline[i];
+  for (const auto& factor : experiment.factors) {
+    std::vector<std::string> levels = factor.levels;  // the baseline's first
+    std::rotate(levels.begin(), levels.begin() + static_cast<std::ptrdiff_t>(factor.baseline),
+                levels.begin() + static_cast<std::ptrdiff_t>(factor.baseline) + 1);
+    factors[factor.name] = levels;
+    baseline[factor.name] = factor.baseline_level();
   }
+  std::vector<std::uint64_t> procs;
+  for (const auto& level : experiment.factor("procs").levels) procs.push_back(parse_procs(level).value());
   Json libraries = Json::object();
   for (std::size_t i = 0; i < kFamilies.size(); ++i)
-    for (const auto& [name, version] : foreign_libraries(i, experiment.levels[i]))
+    for (const auto& [name, version] : foreign_libraries(i, experiment.factor(kFamilies[i]).levels))
       libraries[name] = version ? Json(*version) : Json(nullptr);
+  const Json design = {{"kind", experiment.kind},
+                       {"blocks", experiment.blocks},
+                       {"baseline_runs", experiment.baseline_runs ? Json(*experiment.baseline_runs) : Json("rule")},
+                       {"budget_s", experiment.budget_s ? Json(*experiment.budget_s) : Json(nullptr)}};
   for (const auto& one : plan.illegal) {
     Json combo = Json::object();
     for (std::size_t i = 0; i < kFamilies.size(); ++i) combo[std::string(kFamilies[i])] = one.combo[i];
@@ -69,8 +84,8 @@ Json make_manifest(const Experiment& experiment, const Plan& plan, const std::st
           {"libraries", libraries},
           {"baseline", baseline},
           {"factors", factors},
-          {"procs", experiment.procs},
-          {"design", experiment.kind},
+          {"procs", procs},
+          {"design", design},
           {"overrides", overrides},
           {"limits", {{"timeout_s", experiment.timeout_s}, {"mem_limit_mb", experiment.mem_limit_mib}}},
           {"illegal", illegal},
@@ -89,12 +104,32 @@ Result<SweepEnd> run_plan(RunDirectory& run, const CellRunner& runner, std::uint
                  error.error_number};
   };
   const auto& plan = run.plan();
-  const auto already = static_cast<std::uint64_t>(
-      std::count_if(plan.begin(), plan.end(), [&](const Cell& c) { return finished(c.seq); }));
+  // What is known to be part of the run: all of the plan, or its first block as long as a budget is open.
+  const auto known_end = [&] {
+    std::size_t cells = plan.size();
+    if (run.open_budget_s())
+      cells = static_cast<std::size_t>(
+          std::find_if(plan.begin(), plan.end(), [](const Cell& c) { return c.block > 0; }) - plan.begin());
+    return cells;
+  };
+  const auto begin_progress = [&](std::optional<Progress>& progress) {
+    const auto end_of_known = plan.begin() + static_cast<std::ptrdiff_t>(known_end());
+    const auto already = static_cast<std::uint64_t>(
+        std::count_if(plan.begin(), end_of_known, [&](const Cell& c) { return finished(c.seq); }));
+    progress.emplace(known_end(), already, quiet);
+  };
   {
-    Progress progress(plan.size(), already, quiet);
+    std::optional<Progress> progress;
+    begin_progress(progress);
     bool told = false;
-    for (const Cell& cell : plan) {
+    for (std::size_t at = 0;; ++at) {
+      if (run.open_budget_s() && at == known_end()) {
+        if (auto fixed = run.fix_blocks(); !fixed) return fixed.error();
+        begin_progress(progress);
+        if (!quiet) progress->note(budget_text(run.manifest()["budget"]));
+      }
+      if (at == plan.size()) break;
+      const Cell& cell = plan[at];
       if (finished(cell.seq)) continue;
       if (os::interrupts() > 0) {
         end.interrupted = true;
@@ -102,7 +137,7 @@ Result<SweepEnd> run_plan(RunDirectory& run, const CellRunner& runner, std::uint
       }
       const auto state = run.done().find(cell.seq);
       const std::uint64_t attempt = state == run.done().end() ? 1 : state->second.attempts + 1;
-      progress.show(fmt::format("{} {}", cell.workload, fmt::join(cell.combo, "/")));
+      progress->show(fmt::format("{} {}", cell.workload, fmt::join(cell.combo, "/")));
       const CellOutcome outcome = runner.run(cell, attempt, seed ^ (cell.seq << 20) ^ attempt);
       if (outcome.interrupted) {
         end.interrupted = true;
@@ -117,12 +152,12 @@ Result<SweepEnd> run_plan(RunDirectory& run, const CellRunner& runner, std::uint
       ++end.ran;
       const std::string status = outcome.record["status"].get<std::string>();
       const bool failed = status != "ok" && status != "unsupported";
-      progress.one_done(failed);
+      progress->one_done(failed);
       if (failed || (status == "unsupported" && !told)) {
         told =
             told || status == "unsupported";  // a refused poller is refused in a quarter of the cells; once is enough
-        progress.note(fmt::format("{} {}: {}: {}", cell.workload, fmt::join(cell.combo, "/"), status,
-                                  outcome.record["reason"].get<std::string>()));
+        progress->note(fmt::format("{} {}: {}: {}", cell.workload, fmt::join(cell.combo, "/"), status,
+                                   outcome.record["reason"].get<std::string>()));
       }
     }
   }

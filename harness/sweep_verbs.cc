@@ -3,20 +3,23 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <optional>
 
 #include "base/os/process.h"
 #include "harness/command_line.h"
 #include "harness/experiment.h"
+#include "harness/experiment_keys.h"
 #include "harness/progress.h"
 #include "harness/sweep.h"
+#include "harness/sweep_verbs.h"
 
 namespace gearbox::harness {
 namespace {
 
 constexpr const char* kSweepHelp = R"(gearbox sweep <experiment> [options]
 
-Runs an experiment: every combination of the gears it names, over its workloads, in blocks. A block holds every cell once, in an order of its own;
-each cell is a process of its own. Then come the table, the plots and the report.
+Runs an experiment: the combinations of levels that its design asks for, over its workloads, in blocks. A block holds every cell, the baseline's
+several times when there are many, in an order of its own; each cell is a process of its own. Then come the table, the plots and the report.
 
 An experiment is a name from `gearbox list experiments` or a path to a .toml file. Results go to results/<experiment>/<run-id>/, one line per
 cell as it ends. Ctrl-C lets the running cell end and stops; `gearbox resume` goes on. A second Ctrl-C kills the running cell.
@@ -41,21 +44,6 @@ The run keeps its plan. It is refused when this binary is not the one that began
 )";
 
 constexpr const char* kFailUnsupported = "a cell whose gear the kernel refuses makes the exit code 1";
-
-void print_plan(const Experiment& experiment, const Plan& plan, bool json) {
-  if (json) {
-    write_out(plan_text(plan));
-    return;
-  }
-  const std::size_t per_block = plan.cells.size() / experiment.blocks;
-  print_out("{}: {} cells = {} blocks of {}\n", experiment.name, plan.cells.size(), experiment.blocks, per_block);
-  print_out("  question    {}\n  hypothesis  {}\n", experiment.question, experiment.hypothesis);
-  for (std::size_t i = 0; i < kFamilies.size(); ++i)
-    print_out("  {:<11} {}\n", kFamilies[i], fmt::join(experiment.levels[i], ", "));
-  print_out("  {:<11} {}\n", "procs", fmt::join(experiment.procs, ", "));
-  for (const auto& work : experiment.workloads) print_out("  workload    {} {}\n", work.name, join_pairs(work.params));
-  for (const auto& one : plan.illegal) print_out("  not run     {}: {}\n", fmt::join(one.combo, "/"), one.reason);
-}
 
 // Runs what is left, then the analysis; the end of sweep and of resume.
 int finish(RunDirectory run, const CellLimits& limits, std::uint64_t seed, const CommandLine& line,
@@ -104,84 +92,137 @@ int finish(RunDirectory run, const CellLimits& limits, std::uint64_t seed, const
   return end->failed == 0 && !refused && analysis == 0 ? kExitOk : kExitFailed;
 }
 
-int sweep_with(const CommandLine& line) {
-  const bool json = line.flag("json");
-  if (line.operands().empty()) return usage_error("sweep", {"which experiment? See: gearbox list experiments"});
-  auto path = find_experiment(root_folder(), line.operands()[0]);
-  if (!path) return usage_error("sweep", path.error());
-  auto experiment = load_experiment(*path);
-  if (!experiment) return usage_error("sweep", experiment.error());
-  Json overrides = Json::object();
-  for (const char* name : {"only", "out"})
-    if (line.has(name)) overrides[name] = line.text(name);
-  for (const auto& [name, into, range] :
-       {std::tuple<const char*, std::uint64_t*, Range>{"blocks", &experiment->blocks, {1, 1000}},
-        {"seed", &experiment->seed, {0, INT64_MAX}}}) {
-    if (!line.has(name)) continue;
-    auto number = parse_integer(line.text(name), range, std::string("--") + name);
-    if (!number) return usage_error("sweep", number.error());
-    *into = *number;
-    overrides[name] = *number;
-  }
-  Filter filter;
-  if (line.has("only")) {
-    auto parsed = Filter::parse(line.text("only"), "--only");
-    if (!parsed) return usage_error("sweep", parsed.error());
-    filter = *parsed;
-  }
-  auto build_id = own_build_id();
-  if (!build_id) return usage_error("sweep", build_id.error());
-  auto plan = make_plan(*experiment, *build_id, line.has("only") ? &filter : nullptr);
-  if (!plan) return usage_error("sweep", plan.error());
-  if (line.flag("dry-run")) {
-    print_plan(*experiment, *plan, json);
-    return kExitOk;
-  }
-  const std::string results = line.text("out", results_folder());
-  if (results.empty()) return usage_error("sweep", {"--out is empty; name a folder"});
-  const SourceState sources = look_at_sources(root_folder());
-  auto run = RunDirectory::create(std::filesystem::absolute(results).string(), experiment->name, experiment->text,
-                                  make_manifest(*experiment, *plan, *build_id, sources, overrides), plan_text(*plan),
-                                  sources.diff);
-  if (!run) {
-    print_err("gearbox sweep: {}\n", run.error().message);
-    return kExitFailed;
-  }
-  if (!json) {
-    print_err("{}: {} cells into {}\n", experiment->name, plan->cells.size(), run->path());
-    for (const auto& one : plan->illegal) print_err("not run: {}: {}\n", fmt::join(one.combo, "/"), one.reason);
-    const Json& machine = run->manifest()["machine"];
-    print_err("machine: {}\n", machine["verdict"].get<std::string>());
-    for (const auto& reason : machine["verdict_reasons"]) print_err("  {}\n", reason.get<std::string>());
-  }
-  CellLimits limits;
-  limits.timeout_s = experiment->timeout_s;
-  limits.mem_limit_mib = experiment->mem_limit_mib;
-  const std::uint64_t seed = experiment->seed;
-  return finish(std::move(*run), limits, seed, line, "sweep");
-}
-
 }  // namespace
 
-int sweep_verb(const Arguments& arguments) {
-  po::options_description options("Options");
+void add_sweep_options(po::options_description& options) {
   auto add = options.add_options();
-  add("blocks", po::value<std::string>()->value_name("N"), "blocks to run, in place of the file's number");
+  add("blocks", po::value<std::string>()->value_name("N"), "blocks to run, in place of the file's number or budget");
+  add("budget", po::value<std::string>()->value_name("S"),
+      "seconds for the whole run: the first block's cost fixes the number of blocks");
   add("seed", po::value<std::string>()->value_name("N"), "seed of the order inside the blocks, in place of the file's");
   add("only", po::value<std::string>()->value_name("FILTER"),
-      "only cells that match: key=value joined by &, e.g. 'workload=sieve & poller=epoll'");
+      "only cells that match: key=value joined by &, e.g. 'workload=sieve & procs > 1'");
   add("dry-run", po::bool_switch(), "show what would run, with --json the plan itself, and stop");
   add("out", po::value<std::string>()->value_name("DIR"), "results folder (default: results/ in the repository)");
   add("fail-unsupported", po::bool_switch(), kFailUnsupported);
   add("json", po::bool_switch(), "no progress; at the end one JSON object");
   add("help,h", po::bool_switch(), "this text");
+}
+
+Status apply_overrides(const CommandLine& line, Experiment& experiment, Json& overrides) {
+  for (const char* name : {"only", "out"})
+    if (line.has(name)) overrides[name] = line.text(name);
+  std::optional<std::uint64_t> blocks, budget_s, seed;
+  for (const auto& [option, key, into] :
+       {std::tuple<const char*, const char*, std::optional<std::uint64_t>*>{"blocks", "blocks", &blocks},
+        {"budget", "budget_s", &budget_s},
+        {"seed", "seed", &seed}}) {
+    if (!line.has(option)) continue;
+    auto number = parse_integer(line.text(option), experiment_key("design", key).range, std::string("--") + option);
+    if (!number) return number.error();
+    *into = *number;
+    overrides[option] = *number;
+  }
+  if (seed) experiment.seed = *seed;
+  if (budget_s) {
+    if (!blocks && !experiment.budget_s) blocks = kBudgetBlocks;
+    if (blocks && *blocks < kBudgetMinBlocks)
+      return Error{fmt::format("--blocks is {}, and a budget needs room for {}, since fewer give no verdict", *blocks,
+                               kBudgetMinBlocks)};
+    experiment.budget_s = budget_s;
+  } else if (blocks) {
+    experiment.budget_s.reset();
+  }
+  if (blocks) experiment.blocks = *blocks;
+  return Ok{};
+}
+
+void print_plan(const Experiment& experiment, const Plan& plan) {
+  const std::string blocks =
+      experiment.budget_s
+          ? fmt::format("up to {} blocks of {}, as many as {} allow", experiment.blocks, plan.per_block,
+                        duration_text(static_cast<double>(*experiment.budget_s)))
+          : fmt::format("{} cells = {} blocks of {}", plan.cells.size(), experiment.blocks, plan.per_block);
+  print_out("{}: {}\n", experiment.name, blocks);
+  print_out("  question    {}\n  hypothesis  {}\n  design      {}\n", experiment.question, experiment.hypothesis,
+            experiment.kind);
+  for (const auto& factor : experiment.factors) {
+    std::string levels;
+    for (const auto& level : factor.levels)
+      levels += fmt::format("{}{}{}", levels.empty() ? "" : ", ", level,
+                            factor.levels.size() > 1 && level == factor.baseline_level() ? " (baseline)" : "");
+    print_out("  {:<11} {}\n", factor.name, levels);
+  }
+  for (const auto& work : experiment.workloads) print_out("  workload    {} {}\n", work.name, join_pairs(work.params));
+  for (const auto& one : plan.illegal) print_out("  not run     {}: {}\n", fmt::join(one.combo, "/"), one.reason);
+  for (const auto& sentence : plan.remarks) print_out("  note        {}\n", sentence);
+}
+
+int run_experiment(const std::string& verb, const CommandLine& line, Experiment experiment) {
+  const bool json = line.flag("json");
+  Json overrides = Json::object();
+  if (auto applied = apply_overrides(line, experiment, overrides); !applied) return usage_error(verb, applied.error());
+  Filter filter;
+  if (line.has("only")) {
+    auto parsed = Filter::parse(line.text("only"), "--only");
+    if (!parsed) return usage_error(verb, parsed.error());
+    filter = *parsed;
+  }
+  auto build_id = own_build_id();
+  if (!build_id) return usage_error(verb, build_id.error());
+  auto plan = make_plan(experiment, *build_id, line.has("only") ? &filter : nullptr);
+  if (!plan) return usage_error(verb, plan.error());
+  if (line.flag("dry-run")) {
+    if (json) {
+      write_out(plan_text(*plan));
+    } else {
+      print_plan(experiment, *plan);
+    }
+    return kExitOk;
+  }
+  const std::string results = line.text("out", results_folder());
+  if (results.empty()) return usage_error(verb, {"--out is empty; name a folder"});
+  const SourceState sources = look_at_sources(root_folder());
+  auto run = RunDirectory::create(std::filesystem::absolute(results).string(), experiment.name, experiment.text,
+                                  make_manifest(experiment, *plan, *build_id, sources, overrides), plan_text(*plan),
+                                  sources.diff);
+  if (!run) {
+    print_err("gearbox {}: {}\n", verb, run.error().message);
+    return kExitFailed;
+  }
+  if (!json) {
+    const std::string cells = experiment.budget_s
+                                  ? fmt::format("blocks of {} cells for {}", plan->per_block,
+                                                duration_text(static_cast<double>(*experiment.budget_s)))
+                                  : fmt::format("{} cells", plan->cells.size());
+    print_err("{}: {} into {}\n", experiment.name, cells, run->path());
+    for (const auto& one : plan->illegal) print_err("not run: {}: {}\n", fmt::join(one.combo, "/"), one.reason);
+    for (const auto& sentence : plan->remarks) print_err("note: {}\n", sentence);
+    const Json& machine = run->manifest()["machine"];
+    print_err("machine: {}\n", machine["verdict"].get<std::string>());
+    for (const auto& reason : machine["verdict_reasons"]) print_err("  {}\n", reason.get<std::string>());
+  }
+  CellLimits limits;
+  limits.timeout_s = experiment.timeout_s;
+  limits.mem_limit_mib = experiment.mem_limit_mib;
+  return finish(std::move(*run), limits, experiment.seed, line, verb);
+}
+
+int sweep_verb(const Arguments& arguments) {
+  po::options_description options("Options");
+  add_sweep_options(options);
   auto line = CommandLine::parse(arguments, options, {"one experiment"});
   if (!line) return usage_error("sweep", line.error());
   if (line->flag("help")) {
     print_help(kSweepHelp, options);
     return kExitOk;
   }
-  return sweep_with(*line);
+  if (line->operands().empty()) return usage_error("sweep", {"which experiment? See: gearbox list experiments"});
+  auto path = find_experiment(root_folder(), line->operands()[0]);
+  if (!path) return usage_error("sweep", path.error());
+  auto experiment = load_experiment(*path);
+  if (!experiment) return usage_error("sweep", experiment.error());
+  return run_experiment("sweep", *line, std::move(*experiment));
 }
 
 int resume_verb(const Arguments& arguments) {

@@ -275,7 +275,7 @@ std::string any_workload() { return "[[workload]]\nname = \"" + std::string(all_
 TEST(Plan, SameSeedSameBytesAndEachBlockHoldsEachCellOnce) {
   auto experiment = parse_experiment(toml_with(any_workload()), "t.toml");
   ASSERT_TRUE(experiment) << experiment.error().message;
-  experiment->procs = {1, 2, 3, 4, 5, 6, 7, 8};
+  experiment->factor("procs").levels = {"1", "2", "3", "4", "5"};
   auto a = make_plan(*experiment, "b", nullptr), b = make_plan(*experiment, "b", nullptr);
   ASSERT_TRUE(a && b);
   EXPECT_EQ(plan_text(*a), plan_text(*b));
@@ -322,11 +322,11 @@ TEST(Experiment, TheAnalysisSectionIsReadAndChecked) {
   ASSERT_TRUE(set) << set.error().message;
   EXPECT_EQ(set->alpha, 0.01);
   EXPECT_EQ(set->rope_pct, 2.0);
-  EXPECT_EQ(set->baseline[0], set->levels[0][1]);
-  EXPECT_EQ(set->baseline[2], "stw");
+  EXPECT_EQ(set->factor("scheduler").baseline_level(), "gmp:runnext=off,queue_slots=64");
+  EXPECT_EQ(set->factor("collector").baseline_level(), "stw");
   auto bare = with("baseline = \"scheduler=gmp\"\n");
   ASSERT_TRUE(bare) << bare.error().message;
-  EXPECT_EQ(bare->baseline[0], "gmp");
+  EXPECT_EQ(bare->factor("scheduler").baseline_level(), "gmp");
   for (const char* wrong :
        {"alpha = 0\n", "alpha = \"x\"\n", "rope_pct = 100\n", "baseline = \"scheduler=global_queue\"\n",
         "baseline = \"gmp\"\n", "baseline = \"scheduler=gmp,scheduler=gmp\"\n"})
