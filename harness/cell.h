@@ -16,7 +16,7 @@ inline constexpr int kRecordSchema = 3, kOldRecordSchema = 2;
 
 struct Cell {
   std::uint64_t seq = 0, block = 0;
-  std::uint64_t replicate = 0;  // which of the runs of the same cell in the same block
+  std::uint64_t replicate = 0;  // which of the runs of the same cell and label in the same block
   std::string id;               // 16 hex digits; the same for the same work in every block
   std::string workload;
   // Every option with its effective value, defaults included, in the order of declaration (make_effective). One that is

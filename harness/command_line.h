@@ -67,6 +67,11 @@ int run_verb(const Arguments& arguments);
 int cell_verb(const Arguments& arguments);
 int sweep_verb(const Arguments& arguments);
 int resume_verb(const Arguments& arguments);
+int plan_verb(const Arguments& arguments);
+int ablate_verb(const Arguments& arguments);
+int ab_verb(const Arguments& arguments);
+int aa_verb(const Arguments& arguments);
+int experiment_reference_verb(const Arguments& arguments);
 int doctor_verb(const Arguments& arguments);
 // table, plot, report, analyze, compare: the Python analysis over runs named as find_run() understands them.
 int analysis_verb(const std::string& verb, const Arguments& arguments);

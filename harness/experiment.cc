@@ -201,8 +201,8 @@ class Reader {
     }
     read_design();
     const FileSection run = section("run");
-    out_.timeout_s = run.integer("timeout_s", out_.timeout_s);
-    out_.mem_limit_mib = run.integer("mem_limit_mb", out_.mem_limit_mib);
+    out_.timeout_s = run.integer("timeout_s");
+    out_.mem_limit_mib = run.integer("mem_limit_mb");
     out_.runtime = run.text("runtime");
     auto runtime = make_runtime_options(out_.runtime);
     if (!runtime) run.refuse(run.line("runtime"), runtime.error().message);
@@ -218,8 +218,8 @@ class Reader {
     OptionView now_view(*runtime), default_view(defaults);
     out_.runtime = join_pairs(changed_options(now_view, default_view));
     const FileSection analysis = section("analysis");
-    out_.alpha = analysis.number("alpha", out_.alpha);
-    out_.rope_pct = analysis.number("rope_pct", out_.rope_pct);
+    out_.alpha = analysis.number("alpha");
+    out_.rope_pct = analysis.number("rope_pct");
     const std::string baseline = analysis.text("baseline");
     if (!baseline.empty())
       if (auto set = set_baseline(out_, baseline); !set)
@@ -228,7 +228,7 @@ class Reader {
 
   void read_design() {
     const FileSection design = section("design");
-    out_.kind = design.text("kind", out_.kind);
+    out_.kind = design.text("kind");
     std::vector<std::string> kinds;
     for (const auto& kind : design_kinds()) kinds.emplace_back(kind.name);
     if (std::find(kinds.begin(), kinds.end(), out_.kind) == kinds.end())
@@ -238,15 +238,15 @@ class Reader {
       if (design.has(key) && out_.kind != kind)
         design.refuse(design.line(key), fmt::format("[design] {} belongs to kind = \"{}\", and the kind is \"{}\"", key,
                                                     kind, out_.kind));
-    out_.fraction = design.integer("fraction", out_.fraction);
+    out_.fraction = design.integer("fraction");
     out_.baseline_runs = design.optional_integer("baseline_runs");
     out_.budget_s = design.optional_integer("budget_s");
-    out_.blocks = design.integer("blocks", out_.budget_s ? kBudgetBlocks : out_.blocks);
+    out_.blocks = design.optional_integer("blocks").value_or(out_.budget_s ? kBudgetBlocks : out_.blocks);
     if (out_.budget_s && out_.blocks < kBudgetMinBlocks)
       design.refuse(design.line("blocks"),
                     fmt::format("[design] blocks is {}, and a budget needs room for {}, since fewer give no verdict",
                                 out_.blocks, kBudgetMinBlocks));
-    out_.seed = design.integer("seed", out_.seed);
+    out_.seed = design.integer("seed");
     if (out_.kind != "ablation") return;
     const std::string family = design.text("ablate");
     const std::vector<std::string> families(kFamilies.begin(), kFamilies.end());

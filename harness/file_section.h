@@ -6,6 +6,7 @@
 #include <toml++/toml.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -13,6 +14,7 @@
 
 #include "base/nearest.h"
 #include "harness/experiment_keys.h"
+#include "harness/option_text.h"
 
 namespace gearbox::harness {
 
@@ -50,11 +52,14 @@ class FileSection {
   bool has(std::string_view key) const { return find(key) != nullptr; }
   std::string key_name(std::string_view key) const { return fmt::format("{} {}", title_, key); }
 
-  std::string text(std::string_view key, const std::string& fallback = "") const {
-    const bool mandatory = experiment_key(section_, key).mandatory;
+  // What the key says, or what it is declared to be without it. Texts whose fallback is said in words are empty then.
+  std::string text(std::string_view key) const {
+    const auto& declared = experiment_key(section_, key);
+    const bool mandatory = declared.mandatory;
     const auto* node = find(key);
     if (node == nullptr) {
-      if (!mandatory) return fallback;
+      if (!mandatory)
+        return declared.fallback.find(' ') == std::string_view::npos ? std::string(declared.fallback) : "";
       refuse(line(), fmt::format("{} needs a key '{}'", title_, key));
     }
     if (!node->is_string()) refuse(line(key), fmt::format("{} must be a text in quotes", key_name(key)));
@@ -63,9 +68,13 @@ class FileSection {
       refuse(line(key), fmt::format("{} is empty; say it in a sentence", key_name(key)));
     return value;
   }
-  std::uint64_t integer(std::string_view key, std::uint64_t fallback) const {
-    return optional_integer(key).value_or(fallback);
+  std::uint64_t integer(std::string_view key) const {
+    if (const auto value = optional_integer(key)) return *value;
+    auto fallback = parse_integer(experiment_key(section_, key).fallback, {0, UINT64_MAX}, key);
+    GEARBOX_REQUIRE(fallback.ok(), "{}", fallback.error().message);
+    return *fallback;
   }
+  // Of a key whose fallback is not a number.
   std::optional<std::uint64_t> optional_integer(std::string_view key) const {
     const Range range = experiment_key(section_, key).range;
     const auto* node = find(key);
@@ -80,10 +89,10 @@ class FileSection {
                                     range.low, range.high, value));
     return static_cast<std::uint64_t>(value);
   }
-  double number(std::string_view key, double fallback) const {
+  double number(std::string_view key) const {
     const auto& declared = experiment_key(section_, key);
     const auto* node = find(key);
-    if (node == nullptr) return fallback;
+    if (node == nullptr) return std::strtod(std::string(declared.fallback).c_str(), nullptr);
     const auto value = node->value<double>();  // whole numbers, too
     if (!node->is_number() || !value || !(*value >= declared.low && *value <= declared.high))
       refuse(line(key), fmt::format("{} must be a number from {} to {}", key_name(key), declared.low, declared.high));

@@ -1,4 +1,4 @@
-// list, describe, options: what the registry knows, for people, for programs and for docs/OPTIONS.md.
+// list, describe, options, experiment-reference: what the registry knows, for people, for programs and for docs/OPTIONS.md.
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -7,6 +7,7 @@
 #include "base/os/cpu_limit.h"
 #include "harness/command_line.h"
 #include "harness/experiment.h"
+#include "harness/experiment_keys.h"
 #include "harness/json.h"
 
 namespace gearbox::harness {
@@ -283,6 +284,22 @@ int options_verb(const Arguments& arguments) {
     page += fmt::format("### {}\n\n{}\n\n{}", w.name, w.summary, options_table(*w.make_params()));
   while (page.ends_with("\n\n")) page.pop_back();
   write_out(page);
+  return kExitOk;
+}
+
+int experiment_reference_verb(const Arguments& arguments) {
+  po::options_description options("Options");
+  options.add_options()("help,h", po::bool_switch(), "this text");
+  auto line = CommandLine::parse(arguments, options, {});
+  if (!line) return usage_error("experiment-reference", line.error());
+  if (line->flag("help")) {
+    print_out(
+        "gearbox experiment-reference\n\nPrints every section and key of an experiment file as a Markdown page. "
+        "docs/EXPERIMENTS.md is its output:\n"
+        "  ./gearbox experiment-reference > docs/EXPERIMENTS.md\n");
+    return kExitOk;
+  }
+  write_out(experiment_reference());
   return kExitOk;
 }
 

@@ -17,6 +17,10 @@ constexpr const char* kHelp =
 
   gearbox sweep <experiment>     run an experiment over the combinations, then table, plots and report
   gearbox resume [run]           go on with a run that was stopped
+  gearbox plan <experiment>      what a sweep would run, how long it would take, and what it could find
+  gearbox ablate <workload>      every switch of one gear: gearbox ablate skynet --scheduler gmp
+  gearbox ab <A> <B> <workload>  A against B: gearbox ab gmp global_queue skynet
+  gearbox aa <experiment>        the baseline against itself: the noise floor of this machine
   gearbox run <workload>         one workload on one combination, now
   gearbox list [kind]            what there is: gears, workloads, experiments, and what does not go together
   gearbox describe <what>        one thing in full: scheduler=gmp, workload=sieve, runtime
@@ -34,6 +38,7 @@ constexpr const char* kHelp =
   gearbox peers                  the same programs here and in Go, in turn; a table of ratios
   gearbox prepare                installs what is missing, and builds nothing
   gearbox options                every option as a Markdown page (docs/OPTIONS.md)
+  gearbox experiment-reference   every key of an experiment file as a Markdown page (docs/EXPERIMENTS.md)
 
 Begin with:   gearbox sweep quickstart          16 combinations, 8 workloads, about six minutes
         or:   gearbox run binary_trees --collector stw
@@ -58,12 +63,18 @@ int dispatch(const Arguments& all) {
   if (verb == "cell") return cell_verb(rest);
   if (verb == "sweep") return sweep_verb(rest);
   if (verb == "resume") return resume_verb(rest);
+  if (verb == "plan") return plan_verb(rest);
+  if (verb == "ablate") return ablate_verb(rest);
+  if (verb == "ab") return ab_verb(rest);
+  if (verb == "aa") return aa_verb(rest);
+  if (verb == "experiment-reference") return experiment_reference_verb(rest);
   if (verb == "doctor") return doctor_verb(rest);
   for (const char* name : {"table", "plot", "report", "analyze", "export", "compare"})
     if (verb == name) return analysis_verb(verb, rest);
-  const std::vector<std::string> verbs = {"sweep",   "resume", "run",    "list",    "describe", "doctor",
-                                          "table",   "plot",   "report", "analyze", "export",   "compare",
-                                          "options", "test",   "bench",  "peers",   "prepare"};
+  const std::vector<std::string> verbs = {"sweep",  "resume",  "plan",     "ablate",  "ab",      "aa",
+                                          "run",    "list",    "describe", "doctor",  "table",   "plot",
+                                          "report", "analyze", "export",   "compare", "options", "experiment-reference",
+                                          "test",   "bench",   "peers",    "prepare"};
   print_err("gearbox: there is no verb '{}'; there is {}{}\nHelp: gearbox --help\n", verb, fmt::join(verbs, ", "),
             gearbox::did_you_mean(verb, verbs));
   return kExitUsage;

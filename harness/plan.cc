@@ -89,6 +89,8 @@ class Maker {
     return known->second;
   }
 
+  static std::string reason_of(const Cell& cell) { return why_illegal_combo(cell.combo, cell.procs).value_or(""); }
+
   bool forbidden(const Cell& cell) {
     bool any = false;
     for (const auto& filter : experiment_.forbid)
@@ -143,6 +145,10 @@ class Maker {
       }
       if (selection->resolution > 0)
         if (auto whole = in_fraction(*cell, factors, runs); !whole) return whole.error();
+      if (experiment_.kind == "ab" && (!runs || forbidden(*cell)))
+        return Error{fmt::format("experiment {}: {} on {} cannot run, so that there is nothing to compare: {}",
+                                 experiment_.name, join_pairs(cell->levels), work.name,
+                                 runs ? "[constraints] forbids it" : reason_of(*cell))};
       if (!runs || !seen.insert(cell->id + " " + label_of(*cell)).second) continue;
       if (only_ != nullptr && only_->matches(*cell)) matching_.insert(only_);
       (void)forbidden(*cell);
@@ -173,9 +179,7 @@ class Maker {
   Status in_fraction(const Cell& cell, const std::vector<const Factor*>& factors, bool runs) {
     std::string why;
     if (!runs) {
-      why = fmt::format("{} cannot run: {}", fmt::join(cell.combo, "/"), plan_.illegal.back().reason);
-      for (const auto& one : plan_.illegal)
-        if (one.combo == cell.combo) why = fmt::format("{} cannot run: {}", fmt::join(cell.combo, "/"), one.reason);
+      why = fmt::format("{} cannot run: {}", fmt::join(cell.combo, "/"), reason_of(cell));
     } else if (forbidden(cell)) {
       why = fmt::format("[constraints] forbids {} on {}", join_pairs(cell.levels), cell.workload);
     } else if (cell.levels.size() < factors.size()) {
@@ -219,10 +223,10 @@ class Maker {
   // Repeats the baselines, counts the replicates, and shuffles each block.
   Status place(const std::vector<Candidate>& once) {
     std::vector<Cell> block;
-    std::map<std::string, std::uint64_t> replicates;  // cell -> how often it is in the block so far
+    std::map<std::string, std::uint64_t> replicates;  // cell and label -> how often they are in the block so far
     const auto add = [&](const Cell& cell) {
       block.push_back(cell);
-      block.back().replicate = replicates[cell.id]++;
+      block.back().replicate = replicates[cell.id + " " + label_of(cell)]++;
     };
     for (std::size_t index = 0; index < experiment_.workloads.size(); ++index) {
       const auto of_work = [&](const Candidate& one) { return one.work == index; };

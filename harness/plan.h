@@ -16,7 +16,7 @@ struct Plan {
     std::string reason;  // the registry's sentence
   };
   // seq is the index; each block holds every cell once, and the baseline's as often as the design says, shuffled with the
-  // seed. A cell that runs several times in a block, as the baseline or under several labels, counts its replicates.
+  // seed. Within a block, a cell and a label are told apart by their replicate.
   std::vector<Cell> cells;
   std::vector<Illegal> illegal;      // combinations of the levels that do not fit together; never skipped in silence
   std::vector<std::string> remarks;  // what else a reader of the plan should know, each a sentence

@@ -4,7 +4,8 @@ import re
 import shlex
 import subprocess
 
-VERBS = ("sweep", "resume", "run", "list", "describe", "doctor", "table", "plot", "report", "analyze", "export", "compare", "test", "bench", "peers", "options")
+VERBS = ("sweep", "resume", "plan", "ablate", "ab", "aa", "run", "list", "describe", "doctor", "table", "plot", "report", "analyze", "export", "compare",
+         "test", "bench", "peers", "options", "experiment-reference")
 PRESETS = ("release", "checked", "asan", "tsan")
 # In documents a command stands in a fence or between backticks, and begins with ./gearbox (in prose of the program's own texts: gearbox).
 FENCES = re.compile(r"^```(?:bash|sh|console)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -37,9 +38,9 @@ def in_help(text):
 
 def without_work(words):
     """The command as far as the point where its work would begin; None when that is not to be had."""
-    if words[0] in ("run", "sweep"):
+    if words[0] in ("run", "sweep", "ablate", "ab", "aa"):
         return words if "--dry-run" in words else [*words, "--dry-run"]
-    return words if words[0] in ("list", "describe", "options") else None
+    return words if words[0] in ("list", "describe", "options", "plan", "experiment-reference") else None
 
 
 def check(case, gearbox, words, **how):

@@ -205,7 +205,7 @@ TEST(Factor, OneSeedOnePlan) {
   EXPECT_EQ(many.substr(0, few.size()), few);
 }
 
-TEST(Factor, LabelsRunTheSameCellAndAreToldApartByReplicates) {
+TEST(Factor, LabelsRunTheSameCellAndAreToldApartByTheirLevels) {
   const Plan plan = plan_of("label = [\"A\", \"B\"]\n", kTrees, "kind = \"ab\"\n");
   EXPECT_EQ(plan.per_block, 2u);
   std::set<std::string> ids, labels;
@@ -214,7 +214,7 @@ TEST(Factor, LabelsRunTheSameCellAndAreToldApartByReplicates) {
     labels.insert(fmt::format("{} {} {}", cell.block, level(cell, "label"), cell.replicate));
   }
   EXPECT_EQ(ids.size(), 1u);
-  EXPECT_EQ(labels, (std::set<std::string>{"0 A 0", "0 B 1", "1 A 0", "1 B 1"}));
+  EXPECT_EQ(labels, (std::set<std::string>{"0 A 0", "0 B 0", "1 A 0", "1 B 0"}));
 }
 
 TEST(Ablation, TurnsEverySwitchOfTheGearFromItsDeclaredLevels) {
