@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <set>
 
 #include "base/os/memory.h"
@@ -106,6 +107,20 @@ void look_at_hist(Reader& reader, const Json& hist, const std::string& field) {
   }
 }
 
+// How long the longest stop of the world was, and which share of the worst window of each length the program had to itself.
+// Null where some stops were not kept: the worst may be among them.
+void add_pauses(const RunStats& stats, Json& metrics) {
+  const bool whole = stats.stops_left_out == 0 && stats.main_ns.begin_ns < stats.main_ns.end_ns;
+  constexpr double kUnknown = std::numeric_limits<double>::quiet_NaN();  // null in a record
+  std::int64_t longest = 0;
+  for (const Interval& stop : stats.stops) longest = std::max(longest, stop.end_ns - stop.begin_ns);
+  metrics.push_back(metric_json("longest_pause", "ns", "lower", whole ? static_cast<double>(longest) : kUnknown));
+  for (const std::int64_t ms : {1, 10, 100})
+    metrics.push_back(
+        metric_json(fmt::format("mmu_{}ms", ms), "%", "higher",
+                    whole ? 100 * minimum_utilization(stats.stops, stats.main_ns, ms * 1'000'000) : kUnknown));
+}
+
 }  // namespace
 
 bool serves(const OptionPairs& params) {
@@ -198,6 +213,7 @@ Json measured(const RunStats& stats, const Report& report, std::string_view head
   metrics.push_back(metric_json("gc_cycles", "cycles", "lower", static_cast<double>(stats.gc_cycles)));
   metrics.push_back(metric_json("gc_cpu", "s", "lower", static_cast<double>(stats.gc_cpu_ns) * 1e-9));
   metrics.push_back(metric_json("allocated", "bytes", "lower", static_cast<double>(stats.allocated_bytes)));
+  add_pauses(stats, metrics);
   for (const auto& h : report.hists) hists.push_back(hist_json(h.name, h.unit, h.histogram));
   if (stats.gc_pause_ns.count() > 0) hists.push_back(hist_json("gc_pause", "ns", stats.gc_pause_ns));
   if (stats.pause_seen_ns.count() > 0) hists.push_back(hist_json("pause_seen", "ns", stats.pause_seen_ns));

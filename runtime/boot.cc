@@ -206,7 +206,9 @@ RunStats Runtime::run(std::function<void()> main) {
     trace.step("collector's workers made");
     run_init_functions([&trace](std::string_view name) { trace.step(fmt::format("init {}", name)); });
     trace.step("main begins");
+    main_ns_.begin_ns = os::monotonic_ns();
     main_();
+    main_ns_.end_ns = os::monotonic_ns();
     trace.step("main returned");
     const Inside inside;
     end_word_.store(kMainReturned, std::memory_order_release);  // from here the caller's stack may go at any time
@@ -237,6 +239,9 @@ RunStats Runtime::run(std::function<void()> main) {
   stats.gc_cpu_ns = collector.cpu_ns + allocator_->stats().refill_sweep_ns;
   stats.gc_pause_ns = collector.pause_ns;
   stats.time_to_stop_ns = time_to_stop_ns_;
+  stats.stops = std::move(stops_);
+  stats.stops_left_out = stops_left_out_;
+  stats.main_ns = main_ns_;
   {
     Guard<SpinLock> hold(pause_seen_lock_);
     stats.pause_seen_ns = pause_seen_ns_;

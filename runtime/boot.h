@@ -15,6 +15,7 @@
 
 #include "base/histogram.h"
 #include "base/result.h"
+#include "base/utilization.h"
 #include "interfaces/option.h"
 #include "interfaces/registry.h"
 
@@ -86,6 +87,9 @@ struct RunStats {
   std::uint64_t peak_heap_bytes = 0;    // largest heap in use seen at a collection or refill
   Histogram gc_pause_ns;                // world stopped, per pause
   Histogram time_to_stop_ns;            // from the request until every P had stopped
+  std::vector<Interval> stops;          // in order, each from its request until the world was released
+  std::uint64_t stops_left_out = 0;     // those after the first million
+  Interval main_ns{0, 0};               // when main began, and when it returned
   Histogram pause_seen_ns;              // per stop and goroutine held: from the request until that goroutine went on
   struct Counter {
     std::string name;  // "scheduler.steals"

@@ -300,6 +300,9 @@ class Runtime final : public World {
 
   std::atomic<std::int64_t> stop_asked_ns_{0};  // when the stop under way began to ask
   Histogram time_to_stop_ns_;
+  std::vector<Interval> stops_;       // whoever has the world adds to it; from the request to the release
+  std::uint64_t stops_left_out_ = 0;  // when there are too many to keep
+  Interval main_ns_{0, 0};
   SpinLock pause_seen_lock_;
   Histogram pause_seen_ns_ GEARBOX_GUARDED_BY(pause_seen_lock_);
   std::atomic<std::uint64_t> frozen_{0};  // goroutines that wait in a handler for their turn

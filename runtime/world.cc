@@ -21,7 +21,8 @@ namespace {
 constexpr std::int64_t kStopRetryNs = 1'000'000;
 constexpr std::int64_t kStopSpinNs = 30'000;
 constexpr std::int64_t kFirstSignalNs = 50'000, kNextSignalNs = 100'000;
-constexpr std::int64_t kSlowStopNs = 1'000'000'000;  // in the words of report_slow_stop(), too
+constexpr std::size_t kMostStops = std::size_t{1} << 20;  // 16 MiB; a stop each millisecond for a quarter of an hour
+constexpr std::int64_t kSlowStopNs = 1'000'000'000;       // in the words of report_slow_stop(), too
 }  // namespace
 
 // Watches `word` for as long as waking a sleeper would take. True once it differs. A stop costs two such wake-ups
@@ -160,6 +161,7 @@ std::int64_t Runtime::start_the_world() {
   // The pause ends here. What follows may take this thread off its CPU for a scheduler's slice, while the world runs.
   const std::int64_t released = os::monotonic_ns();
   if (held_asleep_.load(std::memory_order_seq_cst) != 0) os::futex_wake(procs_.epoch(), 1 << 30);
+  stops_.size() < kMostStops ? stops_.push_back({asked, released}) : void(++stops_left_out_);
   wake_sysmon();
   if (scheduler_->has_runnable()) wake_one_parked_p();
   watch_timers_anew();  // deadlines that passed, or came up, while no P was idle for the watcher to take
