@@ -12,7 +12,7 @@ function(gearbox_members out folder)
   set(names "")
   foreach(entry IN LISTS entries)
     if(IS_DIRECTORY "${CMAKE_SOURCE_DIR}/${folder}/${entry}")
-      if(entry STREQUAL "peers" OR entry MATCHES "^[._]")
+      if(entry MATCHES "^(peers|load)$" OR entry MATCHES "^[._]")  # load: what several workloads share
         continue()
       endif()
       file(GLOB parts "${CMAKE_SOURCE_DIR}/${folder}/${entry}/*.cc")

@@ -5,14 +5,20 @@
 // A batch that both sides' socket buffers may not hold is written by a goroutine of its own while the client reads: the
 // server does not read on while nobody takes its echoes. Every byte that comes back is checked. The server's buffer is
 // larger than a message, as a server's is; it does not know how long messages are.
+//
+// With an open load (load/schedule.h) each client writes a batch when it is due, and the round trip is charged from then.
+// Where no rate is given, a closed load over a tenth of the requests says first what the peak is.
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "interfaces/workload.h"
 #include "runtime/api.h"
+#include "workloads/load/latencies.h"
+#include "workloads/load/schedule.h"
 
 namespace gearbox::workloads {
 namespace {
@@ -22,6 +28,7 @@ struct Params {
   std::uint64_t message_bytes = 64;
   std::uint64_t requests = 300'000;
   std::uint64_t pipeline = 1;
+  load::Load load;
 
   void visit(OptionVisitor& v) {
     v.field("connections", connections, {1, 50'000},
@@ -29,6 +36,7 @@ struct Params {
     v.field("message_bytes", message_bytes, {1, 1 << 20}, "Bytes of a message.");
     v.field("requests", requests, {1, 1'000'000'000}, "Round trips, all connections together.");
     v.field("pipeline", pipeline, {1, 1024}, "Messages sent in one write before their echoes are awaited.");
+    load.visit(v);
   }
 };
 
@@ -46,7 +54,7 @@ void serve(const net::Conn& conn, std::size_t batch_bytes) {
 }
 
 struct ClientResult {
-  Histogram latency;
+  load::Latencies latencies;
   std::uint64_t round_trips = 0, wrong_bytes = 0;
   std::string failure;
 };
@@ -60,12 +68,18 @@ void fill(std::vector<char>& message, std::uint64_t connection, std::uint64_t ro
   }
 }
 
-void play(const net::Conn& conn, std::uint64_t connection, std::uint64_t rounds, const Params& params, bool real,
-          ClientResult& out) {
+// rate: batches a second of this connection; 0 is a closed load.
+void play(const net::Conn& conn, std::uint64_t connection, std::uint64_t rounds, const Params& params, double rate,
+          bool real, ClientResult& out) {
   std::vector<char> message(params.message_bytes * params.pipeline), echo(message.size());
-  std::int64_t began = now_ns();
+  std::optional<load::Schedule> schedule;
+  if (rate > 0)
+    schedule.emplace(params.load.arrivals, rate, now_ns(), params.load.arrival_seed * 1'000'003 + connection);
   for (std::uint64_t round = 0; round < rounds; round += params.pipeline) {
     fill(message, connection, round);
+    const std::int64_t due = schedule ? schedule->next() : 0;
+    if (schedule) load::wait_until(due, load::Waiting::kParked);
+    const std::int64_t began = now_ns();
     net::Transfer put;
     WaitGroup written;
     if (message.size() <= kSafeBatchBytes) {
@@ -91,8 +105,8 @@ void play(const net::Conn& conn, std::uint64_t connection, std::uint64_t rounds,
     if (real && message != echo)
       for (std::size_t i = 0; i < echo.size(); ++i) out.wrong_bytes += message[i] != echo[i] ? 1 : 0;
     const std::int64_t now = now_ns();
-    for (std::uint64_t i = 0; i < params.pipeline; ++i) out.latency.record(static_cast<std::uint64_t>(now - began));
-    began = now;
+    for (std::uint64_t i = 0; i < params.pipeline; ++i)
+      schedule ? out.latencies.record(due, began, now) : out.latencies.record_closed(began, now);
     out.round_trips += params.pipeline;
   }
 }
@@ -139,29 +153,51 @@ void run(const Params& params, Report& report) {
     }
     clients.push_back(*conn);
   }
-  std::vector<ClientResult> results(params.connections);
-  const std::int64_t began = now_ns();
-  for (std::uint64_t i = 0; i < params.connections; ++i) {
-    done.add(1);
-    go([&, i] {
-      play(clients[i], i, each, params, real, results[i]);
-      clients[i].close();
-      done.done();
-    });
+  // Returns how long it took. rate: round trips a second of all connections together; 0 is a closed load.
+  const auto load_with = [&](std::uint64_t rounds, double rate, ClientResult& all) {
+    std::vector<ClientResult> results(params.connections);
+    WaitGroup playing;
+    playing.add(static_cast<std::int64_t>(params.connections));
+    const std::int64_t began = now_ns();
+    for (std::uint64_t i = 0; i < params.connections; ++i) {
+      go([&, i] {
+        play(clients[i], i, rounds, params, rate / static_cast<double>(params.connections * params.pipeline), real,
+             results[i]);
+        if (!results[i].failure.empty()) clients[i].close();
+        playing.done();
+      });
+    }
+    playing.wait();
+    const std::int64_t took = now_ns() - began;
+    for (const auto& result : results) {
+      all.latencies.merge(result.latencies);
+      all.round_trips += result.round_trips;
+      all.wrong_bytes += result.wrong_bytes;
+      if (!result.failure.empty()) all.failure = result.failure;
+    }
+    return took;
+  };
+  ClientResult peak, all;
+  double rate = 0;
+  if (params.load.open()) {
+    double peak_per_s = 0;
+    if (params.load.rate == 0) {
+      const std::uint64_t few = (each + 10 * params.pipeline - 1) / (10 * params.pipeline) * params.pipeline;
+      const std::int64_t took = load_with(few, 0, peak);
+      peak_per_s = static_cast<double>(peak.round_trips) * 1e9 / static_cast<double>(std::max<std::int64_t>(took, 1));
+    }
+    rate = std::max(load::rate_of(params.load, peak_per_s), 1e-3);
+    report.metric("offered_rate", "round trips/s", "higher", rate);
   }
+  const std::int64_t elapsed = load_with(each, rate, all);
+  for (const auto& client : clients) client.close();
   done.wait();
-  const std::int64_t elapsed = now_ns() - began;
   listener->close();
+  all.wrong_bytes += peak.wrong_bytes;
+  if (all.failure.empty()) all.failure = peak.failure;
 
-  ClientResult all;
-  for (const auto& result : results) {
-    all.latency += result.latency;
-    all.round_trips += result.round_trips;
-    all.wrong_bytes += result.wrong_bytes;
-    if (!result.failure.empty()) all.failure = result.failure;
-  }
   report.throughput(static_cast<double>(all.round_trips), elapsed, "round trips/s");
-  report.histogram("latency", "ns", std::move(all.latency));
+  all.latencies.report(report);
   report.check_equal("round trips", all.round_trips, each * params.connections);
   report.check_equal("wrong bytes", all.wrong_bytes, std::uint64_t{0});
   report.check("connections", all.failure.empty() && accept_failure.empty(),
