@@ -97,10 +97,11 @@ def main():
                 wrong.append(f"{' '.join(words)}: exit {code}, expected {expected!r}: {said[-300:]}")
 
         # Words that are wrong are refused before anything is built.
-        done = subprocess.run([str(source / "gearbox"), "peers", "--only", "yeld"], capture_output=True, text=True, stdin=subprocess.DEVNULL,
-                              env={**os.environ, "GEARBOX_PYTHON": sys.executable}, timeout=120)
-        if done.returncode != 2 or "did you mean 'yield'" not in done.stderr or "building" in done.stderr:
-            wrong.append(f"peers --only yeld: exit {done.returncode}: {done.stderr[-300:]}")
+        for words, expected in ((["--only", "yeld"], "did you mean 'yield'"), (["--peers", "go,fibre"], "did you mean 'fiber'"), (["--rounds", "0"], "at least 1")):
+            done = subprocess.run([str(source / "gearbox"), "peers", *words], capture_output=True, text=True, stdin=subprocess.DEVNULL,
+                                  env={**os.environ, "GEARBOX_PYTHON": sys.executable}, timeout=120)
+            if done.returncode != 2 or expected not in done.stderr or "building" in done.stderr:
+                wrong.append(f"peers {' '.join(words)}: exit {done.returncode}: {done.stderr[-300:]}")
 
         # A newer compiler's warning is an error only where that was asked for.
         if shutil.which("cmake") and shutil.which("ninja"):
