@@ -16,7 +16,6 @@ import (
 	"sort"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 )
 
@@ -64,6 +63,18 @@ func fail(format string, arguments ...any) {
 	os.Exit(2)
 }
 
+// Of this program alone: the maximum that getrusage() tells has that of the process in it which started this one.
+func peakResidentBytes() float64 {
+	status, _ := os.ReadFile("/proc/self/status")
+	for _, line := range strings.Split(string(status), "\n") {
+		if fields := strings.Fields(line); len(fields) > 1 && fields[0] == "VmHWM:" {
+			kib, _ := strconv.ParseUint(fields[1], 10, 64)
+			return float64(kib) * 1024
+		}
+	}
+	return 0
+}
+
 func main() {
 	testing.Init()
 	if len(os.Args) < 2 {
@@ -79,12 +90,18 @@ func main() {
 	procs := flags.Int("procs", 0, "GOMAXPROCS; 0: one for each processor")
 	flags.Var(&set, "set", "key=value, a parameter of the workload")
 	flags.Parse(os.Args[2:])
+	if flags.NArg() > 0 {
+		fail("there is no option %q; there is -procs, -set", flags.Arg(0))
+	}
 	if *procs > 0 {
 		runtime.GOMAXPROCS(*procs)
 	}
 	values := map[string]float64{}
 	var failure error
 	if b, ok := benches[name]; ok {
+		for key := range set.values {
+			fail("%s has no parameter %q", name, key)
+		}
 		result := testing.Benchmark(b.run)
 		values["ns"] = float64(result.T.Nanoseconds()) / float64(result.N) / float64(b.items)
 	} else if w, ok := workloads[name]; ok {
@@ -103,9 +120,7 @@ func main() {
 		fail("there is no %q; there is %s", name, strings.Join(names(), " "))
 	}
 	if values != nil {
-		var usage syscall.Rusage
-		syscall.Getrusage(syscall.RUSAGE_SELF, &usage)
-		values["rss"] = float64(usage.Maxrss) * 1024
+		values["rss"] = peakResidentBytes()
 	}
 	answer := map[string]any{"name": name, "values": values, "ok": failure == nil, "go": runtime.Version()}
 	if failure != nil {
