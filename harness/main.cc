@@ -35,7 +35,7 @@ constexpr const char* kHelp =
 
   gearbox test [filter]          all tests, or those whose name matches; --preset asan|tsan|checked, --repeat N
   gearbox bench [filter]         the microbenchmarks
-  gearbox peers                  the same programs here and in Go, in turn; a table of ratios
+  gearbox peers                  the same programs here, in Go and elsewhere, in turn; a table of ratios
   gearbox prepare                installs what is missing, and builds nothing
   gearbox options                every option as a Markdown page (docs/OPTIONS.md)
   gearbox experiment-reference   every key of an experiment file as a Markdown page (docs/EXPERIMENTS.md)

@@ -1,107 +1,81 @@
-"""Gearbox beside Go: `python -m analysis.peers`, called by `gearbox peers`.
+"""Gearbox beside its peers: `python -m analysis.peers`, called by `gearbox peers`.
 
-The same program in both languages (workloads/ and bench/ here, workloads/peers/go there), each invocation in a process of
-its own, the two in turn and the rows shuffled in every round, so that whatever drifts falls on both. A ratio is how many
-times faster Gearbox is, paired by round on the log scale (stats.py); below three rounds there is no interval, and the table
-says so. A row that fails is shown as failed and has no ratio. Without Go there is only Gearbox's column.
+The same programs here (workloads/ and bench/) and in Go, Boost.Fiber, oneTBB, the Boehm collector, mimalloc and a raw epoll
+loop (workloads/peers/<name>), each invocation in a process of its own, the sides of a row in turn and the rows shuffled in
+every round, so that whatever drifts falls on all. A ratio is how many times better Gearbox is; below three rounds there is no
+interval, and the table says so. A row that fails is shown as failed and has no ratio. A peer whose package is not installed
+is left out, with a sentence that names the package.
 """
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import datetime
 import json
+import math
 import os
 import pathlib
 import random
-import statistics
 import subprocess
 import sys
 import time
 
-from . import load, stats
+from . import load, peer_programs, peer_rows, peer_table
+from .peer_programs import PEERS
+from .peer_rows import Row
+from .records import show
 
 ROOT = pathlib.Path(os.environ.get("GEARBOX_ROOT", pathlib.Path(__file__).resolve().parents[2]))
 TIMEOUT_S = 120
 
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-    name: str
-    text: str
-    target: str  # what it is aimed at, in words; "" when there is no target
-    unit: str
-    better: str  # "lower" or "higher"
-    here: tuple[str, ...]  # ("bench", name) or ("run", workload, arguments...)
-    metric: str  # of Gearbox: "ns" for a bench, a metric's name or "hist:<name>:<percentile>" for a workload
-    go: tuple[str, ...]  # of the peer: name and arguments; () when it has no counterpart
-    go_metric: str = "ns"
-
-
-def bench(name: str, text: str, target: str, here: str, go: str = "", procs: int = 1) -> Row:
-    return Row(name, text, target, "ns", "lower", ("bench", here), "ns", (go, "-procs", str(procs)) if go else ())
-
-
-def work(name: str, text: str, target: str, unit: str, better: str, metric: str, here: str, go_metric: str,
-         settings: tuple[str, ...] = (), go_name: str = "", more: tuple[str, ...] = ()) -> Row:
-    sets = tuple(word for setting in settings for word in ("--set", setting))
-    go_sets = tuple(word for setting in settings for word in ("-set", setting))
-    return Row(name, text, target, unit, better, ("run", here) + sets + more, metric, (go_name or here,) + go_sets, go_metric)
-
-
-ROWS = (
-    bench("raw_switch", "raw switch between two stacks, one way", "<= 1.3x the bare loop", "raw_switch"),
-    bench("bare_loop", "  the bare inline-asm loop, for scale", "", "bare_switch_loop"),
-    bench("yield", "yield, 2 Gs, 1 P, Go's rule", ">= 3x", "yield/gmp_1p", "yield"),
-    bench("yield_local", "yield, 2 Gs, 1 P, to the local tail", ">= 5x", "yield/gmp_local_1p", "yield"),
-    bench("ping_pong_1p", "unbuffered ping-pong round trip, 1 P", ">= 4x", "ping_pong/gmp_1p", "ping_pong_round_trip"),
-    bench("ping_pong_2p", "unbuffered ping-pong round trip, 2 P", ">= 3x", "ping_pong/gmp_2p", "ping_pong_round_trip", 2),
-    bench("buffered_1_1", "buffered channel (128), one to one, 2 P", ">= 2x", "buffered/gmp_2p", "buffered_1_to_1", 2),
-    bench("buffered_4_4", "buffered channel (128), four to four, 2 P", ">= 2x", "buffered_4_to_4", "buffered_4_to_4", 2),
-    bench("select_two", "select over two channels, 1 P", ">= 3x", "select_two", "select_two"),
-    bench("spawn_join_1p", "spawn and join, 1 P", ">= 5x", "spawn_join/gmp_1p", "spawn_join"),
-    bench("spawn_join_2p", "spawn and join, 2 P", ">= 5x", "spawn_join/gmp_2p", "spawn_join", 2),
-    bench("fib_27", "fib(27), a goroutine a call, 2 P", ">= 4x", "fib_27", "fib_27", 2),
-    bench("mutex", "mutex, 8 Gs, 2 P", ">= 1.2x", "mutex_contended", "mutex_contended", 2),
-    bench("sleep_million", "1 000 000 goroutines sleep 1 ms, each", ">= 2x", "sleep_million", "sleep_million", 2),
-    bench("allocate_16", "allocate 16 B", ">= 3x", "allocate_16/size_class", "allocate_16", 1),
-    bench("allocate_64", "allocate 64 B", ">= 3x", "allocate_64/size_class", "allocate_64", 1),
-    bench("allocate_node", "allocate a node of two references", "", "allocate_node/size_class", "allocate_node", 1),
-    work("skynet", "skynet, 1 000 000 leaves", ">= 5x", "leaves/s", "higher", "throughput", "skynet", "throughput"),
-    work("parked_ns", "1 000 000 parked goroutines, making each", ">= 2x", "ns", "lower", "spawn", "parked", "ns"),
-    work("parked_bytes", "  and resident memory of each", "<= 4.6 KB", "B", "lower", "resident", "parked", "bytes"),
-    work("binary_trees", "binary_trees, depth 18", ">= 3x", "nodes/s", "higher", "throughput", "binary_trees", "throughput"),
-    work("binary_trees_rss", "  and its peak resident memory", "<= 1.25x Go's", "B", "lower", "peak_rss", "binary_trees", "rss"),
-    work("gc_latency_p50", "gc_latency (200 000 x 1 KiB) p50", "<= Go's", "ns", "lower", "p50", "gc_latency", "p50"),
-    work("gc_latency_p99", "gc_latency p99", "<= Go's", "ns", "lower", "p99", "gc_latency", "p99"),
-    work("gc_latency_p99.9", "gc_latency p99.9", "<= Go's", "ns", "lower", "p99.9", "gc_latency", "p99.9"),
-    work("gc_latency_p99.99", "gc_latency p99.99", "<= Go's", "ns", "lower", "p99.99", "gc_latency", "p99.99"),
-    work("gc_pause_p99", "GC pause p99, 200 MiB live, 1 000 Gs", "<= 100 us", "ns", "lower", "hist:gc_pause:99", "gc_latency",
-         "pause_p99", ("goroutines=1000",)),
-    work("stop_p99", "  and the time to stop alone, p99", "<= Go's", "ns", "lower", "hist:time_to_stop:99", "gc_latency", "stop_p99",
-         ("goroutines=1000",)),
-    work("echo_epoll", "TCP echo, 64 connections, 64 B, epoll", ">= 1.15x", "round trips/s", "higher", "throughput", "echo", "throughput"),
-    work("echo_io_uring", "TCP echo, 64 connections, 64 B, io_uring", ">= 1.25x", "round trips/s", "higher", "throughput", "echo",
-         "throughput", more=("--poller", "io_uring")),
-)
+Invocation = tuple[str, tuple[str, ...]]  # "gearbox" or a peer, and its words
 
 
 class Failed(Exception):
     pass
 
 
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str):
+        found = message.partition("unrecognized arguments: ")[2].split(" ")[0].partition("=")[0]
+        if found:
+            known = [option for action in self._actions if action.help != argparse.SUPPRESS for option in action.option_strings]
+            message = f"there is no option '{found}'; {load.nearest(found, known)}"
+        self.exit(2, f"gearbox: peers: {message}\n")
+
+
+def say(text: str) -> None:
+    print(f"gearbox: peers: {text}", file=sys.stderr, flush=True)
+
+
 def call(command: list[str]) -> dict:
-    """The JSON that a command prints."""
+    """The JSON object that a command prints."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     except subprocess.TimeoutExpired:
         raise Failed(f"no answer in {TIMEOUT_S} s") from None
+    except OSError as failure:
+        raise Failed(f"cannot be started: {failure.strerror}") from None
     if done.returncode != 0:
-        raise Failed(f"exit {done.returncode}: {(done.stderr or done.stdout).strip()[-200:]}")
+        why = (done.stderr or done.stdout).strip()
+        try:
+            why = str(json.loads(done.stdout)["failure"])  # a wrong answer, in the peer's own words
+        except (ValueError, KeyError, TypeError):
+            pass
+        raise Failed(f"exit {done.returncode}: {why[-200:]}")
     try:
-        return json.loads(done.stdout)
+        answer = json.loads(done.stdout)
     except json.JSONDecodeError as bad:
         raise Failed(f"its output is no JSON: {bad}") from None
+    if not isinstance(answer, dict):
+        raise Failed(f"its output is no JSON object: {show(answer)}")
+    return answer
+
+
+def measured(value: object, what: str) -> float:
+    """Ratios are on the log scale, so only what is finite and above 0 is a measurement."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value) or value <= 0:
+        raise Failed(f"{what} is {show(value)}, which is no measurement")
+    return float(value)
 
 
 def from_bench(answer: dict) -> float:
@@ -110,8 +84,8 @@ def from_bench(answer: dict) -> float:
         raise Failed(runs[0].get("error_message", "error") if runs else "no such benchmark")
     run = runs[0]
     if "items_per_second" in run:
-        return 1e9 / run["items_per_second"]
-    return run["real_time"] * {"ns": 1, "us": 1e3, "ms": 1e6, "s": 1e9}[run["time_unit"]]
+        return 1e9 / measured(run["items_per_second"], "items_per_second")
+    return measured(run["real_time"], "real_time") * {"ns": 1, "us": 1e3, "ms": 1e6, "s": 1e9}[run["time_unit"]]
 
 
 def from_cell(answer: dict, metric: str) -> float:
@@ -121,182 +95,230 @@ def from_cell(answer: dict, metric: str) -> float:
         _, name, percentile = metric.split(":")
         for hist in answer["hists"]:
             if hist["name"] == name:
-                return next(value for at, value in hist["percentiles"] if at == float(percentile))
+                return measured(next((value for at, value in hist["percentiles"] if at == float(percentile)), None), f"{name} at {percentile} %")
         raise Failed(f"there is no histogram {name}")
     for each in answer["metrics"]:
         if each["name"] == metric:
-            return each["value"]
+            return measured(each["value"], metric)
     raise Failed(f"there is no metric {metric}")
+
+
+def from_peer(answer: dict, metric: str) -> float:
+    if answer.get("ok") is not True:
+        raise Failed(f"its answer is wrong: {answer.get('failure', 'it does not say how')}")
+    values = answer.get("values") or {}
+    if metric not in values:
+        raise Failed(f"{answer.get('version', 'this version')} does not tell its {metric}")
+    return measured(values[metric], metric)
 
 
 class Runner:
     """Knows how each side is called, and how a row's value is read from an answer."""
 
-    def __init__(self, gearbox: str, benches: str, peer: str | None):
-        self.gearbox, self.benches, self.peer = gearbox, benches, peer
+    def __init__(self, gearbox: str, benches: str, programs: dict[str, str]):
+        self.gearbox, self.benches, self.programs = gearbox, benches, programs
 
-    def commands(self, row: Row) -> list[tuple[str, tuple[str, ...]]]:
-        sides = [("gearbox", row.here)]
-        if self.peer and row.go:
-            sides.append(("go", row.go))
-        return sides
+    def invocations(self, row: Row) -> list[Invocation]:
+        return [("gearbox", row.here), *((peer, row.peers[peer].words) for peer in self.programs if peer in row.peers)]
 
-    def invoke(self, side: str, words_: tuple[str, ...]) -> dict:
-        if side == "go":
-            return call([self.peer, *words_])
-        if words_[0] == "bench":
-            return call([self.benches, f"--benchmark_filter=^{words_[1]}(/.*)?$", "--benchmark_format=json"])
-        return call([self.gearbox, "run", *words_[1:], "--json"])
+    def invoke(self, side: str, words: tuple[str, ...]) -> dict:
+        if side != "gearbox":
+            return call([self.programs[side], *words])
+        if words[0] == "bench":
+            return call([self.benches, f"--benchmark_filter=^{words[1]}(/.*)?$", "--benchmark_format=json"])
+        return call([self.gearbox, "run", *words[1:], "--json"])
 
     def value(self, side: str, row: Row, answer: dict) -> float:
-        if side == "go":
-            values = answer["values"]
-            if row.go_metric not in values:
-                raise Failed(f"this Go ({answer['go']}) does not tell its {row.go_metric}")
-            return values[row.go_metric]
-        return from_bench(answer) if row.here[0] == "bench" else from_cell(answer, row.metric)
+        try:
+            if side != "gearbox":
+                return from_peer(answer, row.peers[side].metric)
+            return from_bench(answer) if row.here[0] == "bench" else from_cell(answer, row.metric)
+        except (KeyError, TypeError, ValueError, AttributeError) as bad:
+            raise Failed(f"its answer has another form: {type(bad).__name__}: {bad}") from None
+
+    def machine(self) -> dict:
+        try:
+            return call([self.gearbox, "doctor", "--json"])
+        except Failed as failure:
+            return {"unknown": str(failure)}
 
 
-def si(value: float, unit: str) -> str:
-    if unit == "ns":
-        for bound, scale, name in ((1e3, 1, "ns"), (1e6, 1e3, "us"), (1e9, 1e6, "ms")):
-            if value < bound:
-                return f"{value / scale:.3g} {name}"
-        return f"{value / 1e9:.3g} s"
-    if unit == "B":
-        return f"{value / 1024:.2f} KiB" if value < 1 << 20 else f"{value / (1 << 20):.0f} MiB"
-    for bound, scale, name in ((1e3, 1, ""), (1e6, 1e3, " k"), (1e9, 1e6, " M")):
-        if value < bound:
-            return f"{value / scale:.3g}{name}"
-    return f"{value / 1e9:.3g} G"
+class Progress:
+    """A line that is rewritten on a terminal, and elsewhere a line a round."""
+
+    def __init__(self, total: int):
+        self.total, self.done, self.began, self.seen = total, 0, time.monotonic(), sys.stderr.isatty()
+
+    def left(self) -> str:
+        left = (time.monotonic() - self.began) / self.done * (self.total - self.done)
+        return f"{int(left // 60)} min {int(left % 60):02d} s left"
+
+    def step(self, invocation: Invocation) -> None:
+        self.done += 1
+        if self.seen:
+            side, words = invocation
+            print(f"\r\033[K{self.done}/{self.total} {side} {words[1] if side == 'gearbox' else words[0]}, {self.left()}", end="", file=sys.stderr, flush=True)
+
+    def round(self, number: int, rounds: int) -> None:
+        if not self.seen:
+            print(f"round {number} of {rounds} done, {self.left()}", file=sys.stderr, flush=True)
+
+    def end(self) -> None:
+        if self.seen:
+            print("\r\033[K", end="", file=sys.stderr)
 
 
-def table(rows: list[dict]) -> str:
-    heads = ("what", "Gearbox", "Go", "ratio", "95 % interval", "target")
-    lines = []
-    for row in rows:
-        cells = [row["text"].rstrip()]
-        for side in ("gearbox", "go"):
-            kept = row[side]
-            cells.append("failed" if kept["failures"] else "-" if not kept["values"] else si(statistics.median(kept["values"]), row["unit"]))
-        ratio = row["ratio"]
-        cells.append("-" if ratio is None else f"{ratio['ratio']:.2f}")
-        cells.append("-" if ratio is None or ratio["low"] is None else f"{ratio['low']:.2f} to {ratio['high']:.2f}")
-        cells.append(row["target"])
-        lines.append(cells)
-    widths = [max(len(line[i]) for line in [list(heads), *lines]) for i in range(len(heads))]
-    shape = lambda cells: "| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths)) + " |"
-    return "\n".join([shape(list(heads)), "|" + "|".join("-" * (width + 2) for width in widths) + "|", *map(shape, lines)]) + "\n"
-
-
-def chosen(only: str | None) -> list[Row]:
-    if not only:
-        return list(ROWS)
-    names = [row.name for row in ROWS]
-    picked = []
-    for word in only.split(","):
-        matching = [row for row in ROWS if row.name == word or row.name.startswith(word + "_")]
-        if not matching:
-            raise load.BadInput(f"there is no row '{word}'; {load.nearest(word, names)}")
-        picked += [row for row in matching if row not in picked]
-    return picked
-
-
-def main(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser(prog="gearbox peers", description=__doc__.split("\n\n")[0] + " " + __doc__.split("\n\n")[1],
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5, help="invocations of each side (default 5)")
-    parser.add_argument("--only", help="rows, or beginnings of their names, with commas: yield,gc_latency")
-    parser.add_argument("--out", help="where results go (default results/peers/<time>)")
-    parser.add_argument("--json", action="store_true", help="print the rows as JSON instead of the table")
-    parser.add_argument("--list", action="store_true", help="print the rows' names and end")
-    parser.add_argument("--gearbox", default="", help=argparse.SUPPRESS)
-    parser.add_argument("--bench", default="", help=argparse.SUPPRESS)
-    parser.add_argument("--peer", default="", help=argparse.SUPPRESS)
-    options = parser.parse_args(arguments)
-    try:
-        rows = chosen(options.only)
-    except load.BadInput as bad:
-        parser.exit(2, f"gearbox: peers: {bad}\n")
-    if options.rounds < 1:
-        parser.exit(2, f"gearbox: peers: --rounds is {options.rounds}; it is at least 1\n")
-    if options.list:
-        print("\n".join(f"{row.name:18} {row.text.strip()}" for row in rows))
-        return 0
-    if not options.gearbox:  # the front door asks whether the words are right before it builds for minutes
-        return 0
-    runner = Runner(options.gearbox, options.bench, options.peer or None)
-    results = [{"name": row.name, "text": row.text, "target": row.target, "unit": row.unit, "better": row.better,
-                "gearbox": {"values": [], "failures": []}, "go": {"values": [], "failures": []}, "ratio": None} for row in rows]
+def measure(runner: Runner, rows: list[Row], rounds: int) -> tuple[list[dict], dict[str, str]]:
+    """The rows' values and failures, round by round, and the version that each peer tells of itself."""
+    results = [{"name": row.name, "text": row.text, "unit": row.unit, "better": row.better, "gearbox": {"values": [], "failures": []},
+                "peers": {peer: {"values": [], "failures": []} for peer in runner.programs if peer in row.peers}} for row in rows]
     order = random.Random(20261123)
-    began, done = time.monotonic(), 0
-    invocations = {(side, command) for row in rows for side, command in runner.commands(row)}
-    total = options.rounds * len(invocations)
-    go_version = None
-    for number in range(1, options.rounds + 1):
-        groups: dict[tuple, list[tuple[str, tuple[str, ...]]]] = {}
-        for row in rows:  # the two sides of a row follow each other
-            groups.setdefault(row.here, [])
-            groups[row.here] += [pair for pair in runner.commands(row) if pair not in groups[row.here]]
+    progress = Progress(rounds * len({invocation for row in rows for invocation in runner.invocations(row)}))
+    versions: dict[str, str] = {}
+    for number in range(1, rounds + 1):
+        groups: dict[tuple[str, ...], list[Invocation]] = {}
+        for row in rows:  # the sides of a row follow each other
+            group = groups.setdefault(row.here, [])
+            group += [invocation for invocation in runner.invocations(row) if invocation not in group]
         keys = list(groups)
         order.shuffle(keys)
-        answers: dict[tuple, dict | Failed] = {}
+        answers: dict[Invocation, dict | Failed] = {}
         for key in keys:
             sides = groups[key]
             order.shuffle(sides)
-            for pair in sides:
-                if pair in answers:
+            for invocation in sides:
+                if invocation in answers:  # two rows read different values of one process, or of one program of a peer
                     continue
                 try:
-                    answers[pair] = runner.invoke(*pair)
+                    answers[invocation] = runner.invoke(*invocation)
                 except Failed as failure:
-                    answers[pair] = failure
-                done += 1
-                if sys.stderr.isatty():
-                    left = (time.monotonic() - began) / done * (total - done)
-                    print(f"\r\033[K{done}/{total} {pair[0]} {pair[1][1] if pair[0] == 'gearbox' else pair[1][0]}, "
-                          f"{int(left // 60)} min {int(left % 60):02d} s left", end="", file=sys.stderr, flush=True)
-        if not sys.stderr.isatty():
-            left = (time.monotonic() - began) / done * (total - done)
-            print(f"round {number} of {options.rounds} done, {int(left // 60)} min {int(left % 60):02d} s left", file=sys.stderr, flush=True)
+                    answers[invocation] = failure
+                progress.step(invocation)
+        progress.round(number, rounds)
         for row, result in zip(rows, results):
-            for side, command in runner.commands(row):
-                answer = answers[side, command]
+            for side, words in runner.invocations(row):
+                kept = result["gearbox"] if side == "gearbox" else result["peers"][side]
+                answer = answers[side, words]
                 try:
                     if isinstance(answer, Failed):
                         raise answer
-                    result[side]["values"].append(runner.value(side, row, answer))
-                    if side == "go":
-                        go_version = answer["go"]
+                    kept["values"].append(runner.value(side, row, answer))
+                    if side != "gearbox":
+                        versions[side] = str(answer.get("version", "unknown"))
                 except Failed as failure:
-                    result[side]["failures"].append(str(failure))
-    if sys.stderr.isatty():
-        print("\r\033[K", end="", file=sys.stderr)
-    for row, result in zip(rows, results):
-        here, there = result["gearbox"], result["go"]
-        if here["values"] and len(here["values"]) == len(there["values"]) == options.rounds:
-            ratio = stats.paired_ratio(here["values"], there["values"])
-            if row.better == "lower":
-                ratio = ratio.inverted()
-            result["ratio"] = {"ratio": ratio.ratio, "low": ratio.low, "high": ratio.high, "n": ratio.n}
+                    kept["failures"].append(str(failure))
+    progress.end()
+    return results, versions
+
+
+def listing(rows: list[Row]) -> str:
+    lines = [f"{row.name:18} {', '.join(row.peers) or '-':20} {row.text}" for row in rows]
+    return "\n".join([*lines, "", *(f"{peer.name:18} {peer.title}: {peer.text}" for peer in PEERS.values())])
+
+
+def programs_of(options, rows: list[Row], named: list[str] | None) -> dict[str, str]:
+    """The program of each peer that is asked for, has a row and is here; built when it is not. Raises BuildFailed."""
+    given = dict(word.partition("=")[::2] for word in options.peer)
+    programs = {}
+    for peer in PEERS.values():
+        if named is not None and peer.name not in named:
+            continue
+        if not any(peer.name in row.peers for row in rows):
+            if named is not None:
+                say(f"{peer.title} ('{peer.name}') is left out: it has none of these rows")
+        elif given:  # pretended peers, and programs that were built elsewhere
+            if peer.name in given:
+                programs[peer.name] = given[peer.name]
+        elif not peer_programs.is_here(peer):
+            say(peer_programs.missing(peer))
+        else:
+            programs[peer.name] = peer_programs.build(peer, ROOT, pathlib.Path(options.programs or ROOT / "build" / "release" / "peers"), say)
+    return programs
+
+
+def commit() -> str | None:
+    try:
+        done = subprocess.run(["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=12", "--exclude", "*"], capture_output=True, text=True,
+                              check=False)
+    except OSError:
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+def main(arguments: list[str]) -> int:
+    parser = Parser(prog="gearbox peers", description="\n\n".join(__doc__.split("\n\n")[:2]), formatter_class=argparse.RawDescriptionHelpFormatter,
+                    allow_abbrev=False)
+    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="invocations of each side (default 5)")
+    parser.add_argument("--only", metavar="ROWS", help="rows, or beginnings of their names, with commas: yield,gc_latency")
+    parser.add_argument("--peers", metavar="NAMES", help=f"peers, with commas: go,fiber; without --only, the rows that one of them has. There is {', '.join(PEERS)}")
+    parser.add_argument("--out", metavar="FOLDER", help="where results go (default results/peers/<time>)")
+    parser.add_argument("--json", action="store_true", help="print the rows as JSON instead of the table")
+    parser.add_argument("--list", action="store_true", help="print the rows with the peers that have them, and end")
+    parser.add_argument("--gearbox", default="", help=argparse.SUPPRESS)
+    parser.add_argument("--bench", default="", help=argparse.SUPPRESS)
+    parser.add_argument("--programs", default="", help=argparse.SUPPRESS)  # the folder for the peers' programs
+    parser.add_argument("--peer", action="append", default=[], help=argparse.SUPPRESS)  # NAME=PATH: this program, and no peer that is not given so
+    options = parser.parse_args(arguments)
+    try:
+        named = peer_programs.named(options.peers)
+        rows = peer_rows.chosen(options.only, named)
+        for word in options.peer:
+            peer_programs.named(word.partition("=")[0])
+    except load.BadInput as bad:
+        parser.error(str(bad))
+    if options.rounds < 1:
+        parser.error(f"--rounds is {options.rounds}; it is at least 1")
+    if options.list:
+        print(listing(rows))
+        return 0
     when = datetime.datetime.now(datetime.timezone.utc).strftime("%Y%m%d-%H%M%S")
-    out = pathlib.Path(options.out) if options.out else ROOT / "results" / "peers" / when
-    out.mkdir(parents=True, exist_ok=True)
-    text = table(results)
-    facts = {"schema": 1, "when": when, "rounds": options.rounds, "go": go_version, "rows": results}
-    (out / "peers.json").write_text(json.dumps(facts, indent=1) + "\n")
-    (out / "peers.md").write_text(f"Medians of {options.rounds} processes each, in turn; {go_version or 'no Go on this machine'}. "
-                                  f"Ratio: how many times better Gearbox is.\n\n{text}")
-    failures = [(result["name"], side, result[side]["failures"][0]) for result in results for side in ("gearbox", "go") if result[side]["failures"]]
+    # The front door goes to the root of the tree; what the user names is meant from where the user is.
+    out = pathlib.Path(os.environ.get("GEARBOX_FROM", ""), options.out) if options.out else ROOT / "results" / "peers" / when
+    try:  # asked for now and not after an hour of measuring
+        there = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+            parser.error(f"--out: {there} is no folder that can be written to")
+        if not options.gearbox:  # the front door asks whether the words are right before it builds for minutes
+            return 0
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as failure:
+        parser.error(f"--out: {failure.filename or out}: {failure.strerror}")
+    try:
+        programs = programs_of(options, rows, named)
+    except peer_programs.BuildFailed as failure:
+        say(str(failure))
+        return 1
+    runner = Runner(options.gearbox, options.bench, programs)
+    machine = runner.machine()
+    results, versions = measure(runner, rows, options.rounds)
+    peer_table.judge(rows, results, options.rounds)
+    facts = {"schema": 2, "when": when, "commit": commit(), "rounds": options.rounds, "machine": machine,
+             "peers": {peer: {"title": PEERS[peer].title, "text": PEERS[peer].text, "version": versions.get(peer)} for peer in programs}, "rows": results}
+    (out / "peers.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+    sides = [f"{versions.get(peer) or PEERS[peer].title + ' of no known version'} ({PEERS[peer].text})" for peer in programs]
+    text = "\n".join([peer_table.machine_line(machine), f"Gearbox {facts['commit'] or 'of no known commit'}. " +
+                      ("Peers: " + "; ".join(sides) if sides else "No peer was run") + ".",
+                      f"Medians of {options.rounds} process{'' if options.rounds == 1 else 'es'} each, in turn. x: how many times better Gearbox is, "
+                      "above 1 is better; in brackets its 95 % interval" +
+                      (", which takes three rounds." if options.rounds < peer_table.LEAST_ROUNDS else "."), "",
+                      peer_table.table(results, list(programs))])
+    (out / "peers.md").write_text(text, encoding="utf-8")
+    failures = [(result["name"], side, kept["failures"][0]) for result in results for side, kept in [("gearbox", result["gearbox"]), *result["peers"].items()]
+                if kept["failures"]]
     if options.json:
         print(json.dumps(facts))
     else:
         print(text)
         print(f"{out / 'peers.md'}")
     for name, side, why in failures:
-        print(f"gearbox: peers: {name}: {side}: {why}", file=sys.stderr)
+        say(f"{name}: {side}: {why}")
     return 1 if failures else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        print("", file=sys.stderr)
+        say("interrupted; what was measured so far is not kept")
+        sys.exit(130)

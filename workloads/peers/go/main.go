@@ -3,7 +3,7 @@
 //	gearbox-peer list                        the names
 //	gearbox-peer <name> [-procs N] [-set key=value]...
 //
-// Prints one JSON object: {"name", "values": {metric: number}, "ok", "go"}. A workload checks its own answer as its
+// Prints one JSON object: {"name", "values": {metric: number}, "ok", "version"}. A workload checks its own answer as its
 // counterpart does; a wrong one is ok=false and exit code 1. Nothing here is tuned: it is what a Go programmer writes.
 package main
 
@@ -122,7 +122,7 @@ func main() {
 	if values != nil {
 		values["rss"] = peakResidentBytes()
 	}
-	answer := map[string]any{"name": name, "values": values, "ok": failure == nil, "go": runtime.Version()}
+	answer := map[string]any{"name": name, "values": values, "ok": failure == nil, "version": runtime.Version()}
 	if failure != nil {
 		answer["failure"] = failure.Error()
 	}
