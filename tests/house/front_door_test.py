@@ -80,6 +80,18 @@ def main():
             if code != 0 or "it ran" not in said or f"cache: {expected}" not in logged:
                 wrong.append(f"with ccache's folder at {home}: exit {code}, {logged!r}, expected {expected!r}: {said[-300:]}")
 
+        # Peers: no compiler and no Go on this PATH, so each is left out by name, nobody stops, and results go where the user stands.
+        (tree / "harness").symlink_to(source / "harness")
+        bench = tree / "build" / "release" / "bench"
+        bench.write_text("""#!/bin/bash\necho '{"benchmarks": [{"run_type": "iteration", "real_time": 20, "time_unit": "ns"}]}'\n""", encoding="utf-8")
+        bench.chmod(0o755)
+        done = subprocess.run([str(tree / "gearbox"), "peers", "--only", "yield", "--rounds", "1", "--out", "mine"], capture_output=True, text=True, cwd=folder,
+                              stdin=subprocess.DEVNULL, env={"PATH": str(debian), "HOME": str(folder), "GEARBOX_PYTHON": sys.executable}, timeout=120)
+        said = done.stdout + done.stderr
+        if done.returncode != 0 or "| 20 ns" not in said or not (folder / "mine" / "peers.json").exists() or any(
+                f"its package {package} is not installed" not in said for package in ("golang-go", "libboost-fiber-dev")):
+            wrong.append(f"peers without any of them: exit {done.returncode}: {said[-1500:]}")
+
         # Far more results than a pipe holds: whoever prints only the first of them has to read the others as well, or the sorter's death ends the script.
         pretend("ctest", "for i in {1..4000}; do echo \"$i/4000 Test #$i: contract.ATestWithARatherLongNameSoThatThePipeIsFull/$i ... Passed $i.00 sec\"; done\n"
                 "echo '100% tests passed, 0 tests failed out of 4000'\n")

@@ -34,6 +34,8 @@ def refusal(includer, included):
         return f"a gear may include base, interfaces and its own {room}/{member_of(source)}/ only"
     if room == "runtime":
         return None if wanted in {"base", "interfaces", "runtime"} else "runtime may include base, interfaces and runtime only"
+    if source[:2] == ("workloads", "peers"):
+        return None if target[:2] == ("workloads", "peers") else "a peer is another system's program: it may include workloads/peers only"
     if room == "workloads":
         if wanted == "base" or included in {"interfaces/workload.h", "runtime/api.h"}:
             return None
@@ -51,7 +53,7 @@ def offences(root):
     for room in sorted(ROOMS):
         for path in sorted((root / room).rglob("*")):
             relative = path.relative_to(root)
-            if path.suffix not in {".h", ".cc"} or "peers" in relative.parts:
+            if path.suffix not in {".h", ".cc"}:
                 continue
             for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
                 found = INCLUDE.match(line)
@@ -72,9 +74,11 @@ def self_test():
     bad = [("base/a.h", "interfaces/option.h"), ("interfaces/a.h", "runtime/boot.h"), ("schedulers/gmp.cc", "schedulers/global_queue/ring.h"),
            ("schedulers/gmp.cc", "runtime/api.h"), ("schedulers/gmp/gmp.cc", "collectors/stw.h"), ("runtime/a.cc", "schedulers/gmp/ring.h"),
            ("workloads/sieve.cc", "runtime/boot.h"), ("workloads/sieve.cc", "interfaces/world.h"), ("workloads/sieve.cc", "workloads/kv_server/resp.h"), ("harness/main.cc", "schedulers/gmp/ring.h"),
-           ("harness/main.cc", "runtime/go.h"), ("runtime/a.cc", "harness/json.h"), ("schedulers/gmp.cc", "schedulers/gmp.h")]
+           ("harness/main.cc", "runtime/go.h"), ("runtime/a.cc", "harness/json.h"), ("schedulers/gmp.cc", "schedulers/gmp.h"),
+           ("workloads/peers/tbb/tbb.cc", "base/lock.h"), ("workloads/peers/peer.h", "runtime/api.h"), ("workloads/sieve.cc", "workloads/peers/peer.h")]
     good = [("base/a.h", "base/lock.h"), ("schedulers/gmp.cc", "schedulers/gmp/ring.h"), ("schedulers/gmp/ring.cc", "schedulers/gmp/ring.h"),
-            ("workloads/sieve.cc", "runtime/api.h"), ("workloads/echo.cc", "workloads/load/schedule.h"), ("harness/main.cc", "runtime/boot.h"), ("tests/runtime/a_test.cc", "runtime/go.h")]
+            ("workloads/sieve.cc", "runtime/api.h"), ("workloads/echo.cc", "workloads/load/schedule.h"), ("harness/main.cc", "runtime/boot.h"), ("tests/runtime/a_test.cc", "runtime/go.h"),
+            ("workloads/peers/tbb/tbb.cc", "workloads/peers/peer.h")]
     wrong = [f"accepted: {pair}" for pair in bad if refusal(*pair) is None] + [f"refused: {pair}" for pair in good if refusal(*pair)]
     return wrong
 
