@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"runtime"
 	"sync"
 	"testing"
@@ -15,6 +16,15 @@ var (
 	sinkNode *node
 )
 
+// What the last benchmark found wrong with its answer. testing.Benchmark tells of a failure neither that nor why.
+var wrongAnswer error
+
+// For the benchmark's own goroutine: ends it.
+func wrong(b *testing.B, format string, arguments ...any) {
+	wrongAnswer = fmt.Errorf(format, arguments...)
+	b.FailNow()
+}
+
 func pingPong(b *testing.B) {
 	ping, pong := make(chan int), make(chan int)
 	go func() {
@@ -24,8 +34,10 @@ func pingPong(b *testing.B) {
 		close(pong)
 	}()
 	for i := 0; i < b.N; i++ {
-		ping <- 1
-		<-pong
+		ping <- i
+		if v := <-pong; v != i {
+			wrong(b, "%d came back, expected %d", v, i)
+		}
 	}
 	close(ping)
 }
@@ -35,9 +47,11 @@ func buffered(pairs int) func(b *testing.B) {
 		channel, done := make(chan int, 128), make(chan int)
 		for i := 0; i < pairs; i++ {
 			go func() {
-				for range channel {
+				sum := 0
+				for v := range channel {
+					sum += v
 				}
-				done <- 1
+				done <- sum
 			}()
 		}
 		var senders sync.WaitGroup
@@ -55,8 +69,12 @@ func buffered(pairs int) func(b *testing.B) {
 		}
 		senders.Wait()
 		close(channel)
+		sum := 0
 		for i := 0; i < pairs; i++ {
-			<-done
+			sum += <-done
+		}
+		if sum != pairs*b.N {
+			wrong(b, "the sum of the values is %d, expected %d", sum, pairs*b.N)
 		}
 	}
 }
@@ -122,7 +140,7 @@ var benches = map[string]bench{
 			for k := 0; k < 100; k++ {
 				go func() { group.Done() }()
 			}
-			group.Wait()
+			group.Wait() // counts them: one too few waits for ever, one too many panics
 		}
 	}},
 	"mutex_contended": {8000, func(b *testing.B) {
@@ -142,6 +160,9 @@ var benches = map[string]bench{
 				}()
 			}
 			group.Wait()
+		}
+		if counter != 8000*b.N {
+			wrong(b, "the counter is %d, expected %d", counter, 8000*b.N)
 		}
 	}},
 	"allocate_16": {1, func(b *testing.B) {
@@ -163,8 +184,8 @@ var benches = map[string]bench{
 		for i := 0; i < b.N; i++ {
 			up := make(chan uint64)
 			go fib(27, up)
-			if <-up != 196418 {
-				b.Fatal("fib(27) is wrong")
+			if v := <-up; v != 196418 {
+				wrong(b, "fib(27) is %d, expected 196418", v)
 			}
 		}
 	}},

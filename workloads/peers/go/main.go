@@ -30,6 +30,7 @@ type bench struct {
 // A workload: its own values, and whether its answer was right.
 type workload struct {
 	defaults params
+	zeros    string // the parameters that may be 0, with spaces around each
 	run      func(p params) (map[string]float64, error)
 }
 
@@ -43,6 +44,15 @@ func (s *settings) Set(text string) error {
 		return fmt.Errorf("want key=number, got %q", text)
 	}
 	s.values[key] = number
+	return nil
+}
+
+func atLeastOne(p params, zeros string) error {
+	for key, value := range p {
+		if value == 0 && !strings.Contains(zeros, " "+key+" ") {
+			return fmt.Errorf("%s is 0; it is at least 1", key)
+		}
+	}
 	return nil
 }
 
@@ -103,7 +113,9 @@ func main() {
 			fail("%s has no parameter %q", name, key)
 		}
 		result := testing.Benchmark(b.run)
-		values["ns"] = float64(result.T.Nanoseconds()) / float64(result.N) / float64(b.items)
+		if failure = wrongAnswer; failure == nil {
+			values["ns"] = float64(result.T.Nanoseconds()) / float64(result.N) / float64(b.items)
+		}
 	} else if w, ok := workloads[name]; ok {
 		p := params{}
 		for key, value := range w.defaults {
@@ -115,12 +127,16 @@ func main() {
 			}
 			p[key] = value
 		}
-		values, failure = w.run(p)
+		if failure = atLeastOne(p, w.zeros); failure == nil {
+			values, failure = w.run(p)
+		}
 	} else {
 		fail("there is no %q; there is %s", name, strings.Join(names(), " "))
 	}
-	if values != nil {
+	if failure == nil {
 		values["rss"] = peakResidentBytes()
+	} else {
+		values = map[string]float64{}
 	}
 	answer := map[string]any{"name": name, "values": values, "ok": failure == nil, "version": runtime.Version()}
 	if failure != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"math"
@@ -147,8 +148,13 @@ func gcLatency(p params) (map[string]float64, error) {
 		last = now
 	}
 	close(stop)
-	for i := p["warmup"] + p["pushes"] - p["ring"]; i < p["warmup"]+p["pushes"]; i++ {
-		if message := ring[i%p["ring"]]; message[0] != byte(i) || message[len(message)-1] != byte(i) {
+	end := p["warmup"] + p["pushes"]
+	first := uint64(0) // of those that are alive
+	if end > p["ring"] {
+		first = end - p["ring"]
+	}
+	for i := first; i < end; i++ {
+		if message := ring[i%p["ring"]]; bytes.Count(message, []byte{byte(i)}) != len(message) {
 			return nil, fmt.Errorf("message %d is damaged", i)
 		}
 	}
@@ -246,7 +252,7 @@ func residentBytes() float64 {
 }
 
 var workloads = map[string]workload{
-	"skynet": {params{"leaves": 1_000_000}, func(p params) (map[string]float64, error) {
+	"skynet": {params{"leaves": 1_000_000}, "", func(p params) (map[string]float64, error) {
 		root := make(chan uint64)
 		began := time.Now()
 		go skynet(root, 0, p["leaves"])
@@ -257,12 +263,12 @@ var workloads = map[string]workload{
 		}
 		return map[string]float64{"throughput": float64(p["leaves"]) / elapsed.Seconds()}, nil
 	}},
-	"binary_trees": {params{"depth": 18}, binaryTrees},
+	"binary_trees": {params{"depth": 18}, "", binaryTrees},
 	"gc_latency": {params{"ring": 200_000, "message_bytes": 1024, "warmup": 1_000_000, "pushes": 5_000_000,
-		"goroutines": 0}, gcLatency},
-	"echo": {params{"connections": 64, "message_bytes": 64, "requests": 300_000}, echo},
+		"goroutines": 0}, " warmup goroutines ", gcLatency},
+	"echo": {params{"connections": 64, "message_bytes": 64, "requests": 300_000}, "", echo},
 	// A million goroutines that wait on one channel: time to make each, and memory of each.
-	"parked": {params{"goroutines": 1_000_000}, func(p params) (map[string]float64, error) {
+	"parked": {params{"goroutines": 1_000_000}, "", func(p params) (map[string]float64, error) {
 		debug.SetGCPercent(100)
 		stop := make(chan int)
 		var parked sync.WaitGroup
