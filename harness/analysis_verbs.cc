@@ -1,4 +1,4 @@
-// table, plot, report, analyze, export, compare: the Python in harness/analysis, over runs named the way users name them.
+// answer, table, plot, report, analyze, export, compare: the Python in harness/analysis, over runs named the way users name them.
 #include <fmt/format.h>
 
 #include <cstdlib>
@@ -65,16 +65,17 @@ int analysis_verb(const std::string& verb, const Arguments& arguments) {
 
 int analyse_finished_run(const std::string& run, bool json) {
   int first = 0;
-  for (const char* verb : {"table", "plot", "report"}) {
-    if (json && std::string(verb) == "table") continue;
+  for (const char* verb : {"answer", "plot", "report"}) {
+    const bool says = std::string(verb) == "answer";  // the others would say where each of two dozen files lies
+    if (json && says) continue;
     flush_output();
     if (os::interrupts() > 0) {  // it came between two steps, or while the last cell ran
       print_err("gearbox: stopped before the analysis was done; the records are safe, go on with: gearbox {} {}\n",
                 verb, run);
       return kExitInterrupted;
     }
-    const int code = run_analysis({verb, run}, json);  // standard output belongs to the JSON, which names the report
-    if (code == kExitInterrupted) return code;         // it has said so
+    const int code = run_analysis({verb, run}, !says);
+    if (code == kExitInterrupted) return code;  // it has said so
     if (code != 0)
       print_err(
           "gearbox: the analysis ({} {}) ended with exit code {}; the records are safe, repeat it with: gearbox "
@@ -83,7 +84,7 @@ int analyse_finished_run(const std::string& run, bool json) {
     if (first == 0) first = code;
     if (os::interrupts() > 0) break;
   }
-  if (!json) print_out("figures  {}/figures\nreport   {}/report.html\n", run, run);
+  if (!json) print_out("\nfigures  {}/figures\ntable    gearbox table {}\nreport   {}/report.html\n", run, run, run);
   return first;
 }
 

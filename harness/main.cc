@@ -26,6 +26,7 @@ constexpr const char* kHelp =
   gearbox describe <what>        one thing in full: scheduler=gmp, workload=sieve, runtime
   gearbox doctor                 is this machine quiet enough to measure on?
 
+  gearbox answer [run]           the answer to its question, in sentences
   gearbox table [run]            the table of a run
   gearbox plot [run]             its figures
   gearbox report [run]           its report.html
@@ -69,12 +70,31 @@ int dispatch(const Arguments& all) {
   if (verb == "aa") return aa_verb(rest);
   if (verb == "experiment-reference") return experiment_reference_verb(rest);
   if (verb == "doctor") return doctor_verb(rest);
-  for (const char* name : {"table", "plot", "report", "analyze", "export", "compare"})
+  for (const char* name : {"answer", "table", "plot", "report", "analyze", "export", "compare"})
     if (verb == name) return analysis_verb(verb, rest);
-  const std::vector<std::string> verbs = {"sweep",  "resume",  "plan",     "ablate",  "ab",      "aa",
-                                          "run",    "list",    "describe", "doctor",  "table",   "plot",
-                                          "report", "analyze", "export",   "compare", "options", "experiment-reference",
-                                          "test",   "bench",   "peers",    "prepare"};
+  const std::vector<std::string> verbs = {"sweep",
+                                          "resume",
+                                          "plan",
+                                          "ablate",
+                                          "ab",
+                                          "aa",
+                                          "run",
+                                          "list",
+                                          "describe",
+                                          "doctor",
+                                          "answer",
+                                          "table",
+                                          "plot",
+                                          "report",
+                                          "analyze",
+                                          "export",
+                                          "compare",
+                                          "options",
+                                          "experiment-reference",
+                                          "test",
+                                          "bench",
+                                          "peers",
+                                          "prepare"};
   print_err("gearbox: there is no verb '{}'; there is {}{}\nHelp: gearbox --help\n", verb, fmt::join(verbs, ", "),
             gearbox::did_you_mean(verb, verbs));
   return kExitUsage;

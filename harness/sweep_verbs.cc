@@ -19,7 +19,7 @@ namespace {
 constexpr const char* kSweepHelp = R"(gearbox sweep <experiment> [options]
 
 Runs an experiment: the combinations of levels that its design asks for, over its workloads, in blocks. A block holds every cell, the baseline's
-several times when there are many, in an order of its own; each cell is a process of its own. Then come the table, the plots and the report.
+several times when there are many, in an order of its own; each cell is a process of its own. Then come the answer, the plots and the report.
 
 An experiment is a name from `gearbox list experiments` or a path to a .toml file. Results go to results/<experiment>/<run-id>/, one line per
 cell as it ends. Ctrl-C lets the running cell end and stops; `gearbox resume` goes on. A second Ctrl-C kills the running cell.

@@ -14,6 +14,7 @@ if __name__ == "__main__":
 import argparse
 import dataclasses
 import os
+import shutil
 import statistics
 import sys
 import textwrap
@@ -38,6 +39,18 @@ class Parser(argparse.ArgumentParser):
             given = message.split("invalid choice: ")[1].split("'")[1]
             message = f"unknown verb '{given}'; {load.nearest(given, list(VERBS))}"
         self.exit(2, f"analysis: {message}\n")
+
+
+def answer_verb(options, run: Run) -> int:
+    from . import jsonout, table, words
+    from .study import Study
+    study = Study(run)
+    if options.json:
+        print(jsonout.dumps({"run": run.manifest["run_id"], "question": run.manifest.get("question"), "hypothesis": run.manifest.get("hypothesis"),
+                             "answers": words.answers(study)}))
+    else:
+        sys.stdout.write(table.answer_text(study, max(40, min(shutil.get_terminal_size((table.WIDTH, 24)).columns, table.WIDTH))))
+    return 0
 
 
 def table_verb(options, run: Run) -> int:
@@ -205,6 +218,7 @@ def anova_lines(name: str, result) -> list[str]:
 
 
 VERBS = {
+    "answer": (answer_verb, "the answer to the experiment's question in sentences, one screen"),
     "table": (table_verb, "medians, ratios to the baseline and verdicts, as text"),
     "plot": (plot_verb, "draws the figures into RUN/figures (SVG, PNG and the data as CSV)"),
     "report": (report_verb, "writes RUN/report.html, one self-contained page; draws figures that are missing or stale"),
@@ -228,7 +242,7 @@ def build_parser() -> Parser:
             verb.add_argument("run_b", metavar="RUN_B", help="the new state; ratios are B over A, above 1 is better")
         elif RUNS.get(name, 1):
             verb.add_argument("run", metavar="RUN", help=RUN_HELP)
-        if name in ("table", "plot", "report", "analyze"):
+        if name in ("answer", "table", "plot", "report", "analyze"):
             verb.add_argument("--baseline", metavar="NAME=LEVEL[,…]", help="hold everything against another treatment than the experiment's baseline: these "
                               "factors at these levels, the others as they are. Factors and levels are those of the run")
         if name == "analyze":

@@ -19,6 +19,22 @@ from .treatments import Treatment
 WIDTH = 110
 
 
+def answer_text(study: Study, width: int) -> str:
+    """What a sweep ends with: question, hypothesis, the answer in sentences; then how much was measured and how often such a page is wrong."""
+    run = study.run
+    lines = [f"{run.manifest['experiment']}  {run.manifest['run_id']}", ""]
+    for name in ("question", "hypothesis"):
+        if run.manifest.get(name):
+            lines += textwrap.wrap(f"{name.capitalize()}: {run.manifest[name]}", width, subsequent_indent="  ")
+    lines.append("")
+    sentences = words.answers(study)
+    if any(cell.ok for cell in run.cells):
+        sentences += [words.coverage(study), words.error_rate(study)]
+    for sentence in [*sentences, *(f"Note: {note}" for note in run.notes)]:
+        lines += textwrap.wrap(sentence, width, initial_indent="* ", subsequent_indent="  ", break_long_words=True) if sentence else []
+    return "\n".join(lines) + "\n"
+
+
 def text(study: Study) -> str:
     run = study.run
     name_width = min(40, max([len("combination")] + [len(run.short(treatment)) for treatment in run.treatments]))

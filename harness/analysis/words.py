@@ -86,13 +86,19 @@ def plural(count: int, one: str, many: str | None = None) -> str:
 
 
 def summary(study: Study) -> list[str]:
-    """The answer, most important first: coverage and failures, each factor, composition, the fastest combination, resolution."""
+    """Coverage and failures, how often such a page is wrong, and the answer."""
+    found = answers(study)
+    return [coverage(study), error_rate(study), *found] if any(cell.ok for cell in study.run.cells) else found
+
+
+def answers(study: Study) -> list[str]:
+    """The answer, most important first: what stands in its way, each factor, composition, the fastest combination, resolution."""
     run = study.run
     ok = sum(cell.ok for cell in run.cells)
     if not ok:
         return [f"Nothing can be said: none of the {len(run.plan)} planned invocations ended with a measurement "
                 f"({failure_words(study)})."]
-    found = [coverage(study), error_rate(study), *conditions(study)]
+    found = [*conditions(study)]
     for name, levels in run.levels.items():
         for level in levels[1:]:
             found.append(factor_words(study, name, level))

@@ -268,6 +268,16 @@ class Sentences(WithFolder):
         self.assertIn("at most 5 in 100 such families hold a false call; over 4 workloads expect at most 0.2", summary[1])
         self.assertIn("at most 5 in 100 such families", table.text(self.study("b")).replace("\n  ", " ").replace("\n", " "))
 
+    def test_a_sweep_ends_with_the_question_and_the_answer_on_one_screen(self):
+        text = table.answer_text(self.study(), 100)
+        lines = text.splitlines()
+        self.assertTrue(lines[2].startswith("Question: "))
+        self.assertLess(len(lines), 50)
+        self.assertLessEqual(max(map(len, lines)), 100)
+        first = next(line for line in lines if line.startswith("* "))
+        self.assertRegex(first, r"^\* Scheduler, global_queue instead of gmp: ")  # not how much was measured
+        self.assertLess(text.index("Scheduler"), text.index("planned invocations"))
+
     def test_no_winner_whose_interval_holds_one(self):
         quiet = synthetic.Truth(effects={}, interactions={}, noise=0.05)
         text = " ".join(words.summary(self.study(truth=quiet, workloads=("sieve", "echo"))))

@@ -4,7 +4,7 @@ import re
 import shlex
 import subprocess
 
-VERBS = ("sweep", "resume", "plan", "ablate", "ab", "aa", "run", "list", "describe", "doctor", "table", "plot", "report", "analyze", "export", "compare",
+VERBS = ("sweep", "resume", "plan", "ablate", "ab", "aa", "run", "list", "describe", "doctor", "answer", "table", "plot", "report", "analyze", "export", "compare",
          "test", "bench", "peers", "options", "experiment-reference")
 PRESETS = ("release", "checked", "asan", "tsan")
 # In documents a command stands in a fence or between backticks, and begins with ./gearbox (in prose of the program's own texts: gearbox).

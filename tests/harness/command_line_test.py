@@ -76,7 +76,7 @@ class Finished(Case):
         run = str(self.run_folder())
         for arguments in (["list"], ["list", "matrix"], ["describe", "scheduler=gmp"], ["describe", "workload=gc_latency"], ["doctor"],
                           ["run", "ping_pong", "--set", "rounds=500"], ["run", "ping_pong", "--set", "rounds=500", "--boot-trace"],
-                          ["resume", run], ["table", run], ["plot", run, "--only", "gears"], ["report", run], ["analyze", run], ["export", run], ["compare", run, run]):
+                          ["resume", run], ["answer", run], ["table", run], ["plot", run, "--only", "gears"], ["report", run], ["analyze", run], ["export", run], ["compare", run, run]):
             code, out, err = self.call(*arguments, "--json")
             self.assertEqual(code, 0, (arguments, err))
             with self.subTest(arguments=arguments):

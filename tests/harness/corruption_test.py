@@ -163,7 +163,7 @@ class Ends(Runs):
                 time.sleep(0.01)
             code, _, err = self.interrupted(process, group)
             self.assertEqual(code, 130, err)
-            self.assertEqual([line for line in steps.read_text().splitlines() if line.startswith("-m analysis ")], ["-m analysis table"], err)
+            self.assertEqual([line for line in steps.read_text().splitlines() if line.startswith("-m analysis ")], ["-m analysis answer"], err)
 
 
 class AtOnce(Runs):

@@ -62,7 +62,7 @@ class Interrupted(unittest.TestCase):
                     with self.subTest(number=number, to_all=to_all, extra=extra, more=more):
                         self.steps.unlink(missing_ok=True)
                         process = self.sweep(*more, extra=extra)
-                        first = "plot" if more else "table"
+                        first = "plot" if more else "answer"
                         self.wait_for_step(process, first)
                         (os.killpg if to_all else os.kill)(process.pid, number)
                         out, err = process.communicate(timeout=120)
@@ -78,7 +78,7 @@ class Interrupted(unittest.TestCase):
 
     def test_resume_begins_the_analysis_again(self):
         process = self.sweep()
-        self.wait_for_step(process, "table")
+        self.wait_for_step(process, "answer")
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=120)
         self.assertEqual(process.returncode, 130)
@@ -86,7 +86,7 @@ class Interrupted(unittest.TestCase):
         process = self.start("resume", next((self.folder / "results" / "tiny").glob("2*")))
         out, err = process.communicate(timeout=120)
         self.assertEqual(process.returncode, 0, err)
-        self.assertEqual(self.steps.read_text().split(), ["table", "table", "plot", "report"])
+        self.assertEqual(self.steps.read_text().split(), ["answer", "answer", "plot", "report"])
 
     def test_a_verb_of_the_analysis_ends_with_130(self):
         (self.folder / "steps.go").touch()
