@@ -40,7 +40,7 @@ std::string value_of(const std::string& text, const std::string& key) {
 }
 
 struct Ticks {
-  std::uint64_t total = 0, steal = 0;
+  std::uint64_t total = 0, idle = 0, steal = 0;
 };
 Ticks machine_ticks() {
   unsigned long long v[8] = {};
@@ -48,6 +48,7 @@ Ticks machine_ticks() {
   if (std::sscanf(file_text("/proc/stat").c_str(), "cpu %llu %llu %llu %llu %llu %llu %llu %llu", &v[0], &v[1], &v[2],
                   &v[3], &v[4], &v[5], &v[6], &v[7]) == 8) {
     for (auto ticks : v) out.total += ticks;
+    out.idle = v[3] + v[4];
     out.steal = v[7];
   }
   return out;
@@ -85,6 +86,8 @@ std::string bracketed(const std::string& text) {
   return open == std::string::npos || close == std::string::npos ? text : text.substr(open + 1, close - open - 1);
 }
 
+}  // namespace
+
 void judge(Machine& m) {
   int level = 0;
   const auto say = [&](int severity, std::string reason) {
@@ -92,7 +95,10 @@ void judge(Machine& m) {
     m.reasons.push_back(std::move(reason));
   };
   const double cores = static_cast<double>(std::max<std::uint64_t>(m.cores, 1));
-  if (m.load[0] > cores) {
+  // The load is of the last minute, and remembers a build that has ended. What measurements share is in use now.
+  if (m.load[0] > cores && m.idle_pct > 90) {
+    say(1, fmt::format("load {:.2f} on {} cores in the last minute, of which nothing is left now", m.load[0], m.cores));
+  } else if (m.load[0] > cores) {
     say(2, fmt::format("load {:.2f} on {} cores: everything measured now shares its CPUs", m.load[0], m.cores));
   } else if (m.load[0] > cores / 4) {
     say(1, fmt::format("load {:.2f} on {} cores", m.load[0], m.cores));
@@ -116,8 +122,6 @@ void judge(Machine& m) {
     say(1, "this kernel has no MADV_GUARD_INSTALL: stacks use mprotect, which ends at max_map_count mappings");
   m.verdict = level == 0 ? "green" : level == 1 ? "amber" : "red";
 }
-
-}  // namespace
 
 Machine look_at_machine(std::int64_t watch_ns) {
   Machine m;
@@ -151,6 +155,9 @@ Machine look_at_machine(std::int64_t watch_ns) {
   if (const std::int64_t left = watch_ns - (os::monotonic_ns() - started); left > 0) os::sleep_ns(left);
   const double seconds = static_cast<double>(os::monotonic_ns() - started) * 1e-9;
   const Ticks ticks_after = machine_ticks();
+  if (ticks_after.total > ticks_before.total)
+    m.idle_pct = 100.0 * static_cast<double>(ticks_after.idle - ticks_before.idle) /
+                 static_cast<double>(ticks_after.total - ticks_before.total);
   if (ticks_after.total > ticks_before.total)
     m.steal_pct = 100.0 * static_cast<double>(ticks_after.steal - ticks_before.steal) /
                   static_cast<double>(ticks_after.total - ticks_before.total);

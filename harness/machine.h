@@ -22,14 +22,16 @@ struct Machine {
   std::string default_procs;  // how many Ps, and which limit decided
   int aslr = -1, overcommit = -1;
   double load[3] = {0, 0, 0};
-  double steal_pct = 0;    // while watched
-  std::string io_uring;    // "available", or what the kernel says
-  std::string guard;       // "install" or "mprotect"
-  std::vector<Busy> busy;  // other processes that used more than 5 % of a CPU while watched
-  std::string verdict;     // green, amber or red
+  double idle_pct = 0, steal_pct = 0;  // of all CPUs, while watched
+  std::string io_uring;                // "available", or what the kernel says
+  std::string guard;                   // "install" or "mprotect"
+  std::vector<Busy> busy;              // other processes that used more than 5 % of a CPU while watched
+  std::string verdict;                 // green, amber or red
   std::vector<std::string> reasons;
 };
 
+// Fills in verdict and reasons from the rest.
+void judge(Machine& machine);
 // Watches other processes for watch_ns before it judges.
 Machine look_at_machine(std::int64_t watch_ns);
 Json machine_json(const Machine& machine);  // the manifest's "machine"
