@@ -114,11 +114,12 @@ void run(const Params& params, Report& report) {
       waiting.done();
     });
   std::vector<load::Span> spans(params.metered ? params.pushes : 0);  // touched before the clock starts
-  for (std::uint64_t i = 0; i < params.warmup / 2; ++i) ring.push();
+  const std::uint64_t first_half = params.warmup / 2, second_half = params.warmup - first_half;
+  for (std::uint64_t i = 0; i < first_half; ++i) ring.push();
   const std::int64_t half_time = now_ns();
-  for (std::uint64_t i = params.warmup / 2; i < params.warmup; ++i) ring.push();
-  const double peak = static_cast<double>(params.warmup - params.warmup / 2) * 1e9 /
-                      static_cast<double>(std::max<std::int64_t>(now_ns() - half_time, 1));
+  for (std::uint64_t i = 0; i < second_half; ++i) ring.push();
+  const double peak =
+      static_cast<double>(second_half) * 1e9 / static_cast<double>(std::max<std::int64_t>(now_ns() - half_time, 1));
 
   load::Latencies latencies;
   std::int64_t elapsed = 0;

@@ -97,7 +97,12 @@ constexpr std::uint64_t kLinks = 20;
 
 bool answer_request() {
   Link* list = nullptr;
-  for (std::uint64_t i = 0; i < kLinks; ++i) list = make<Link>(list, i);
+  for (std::uint64_t i = 0; i < kLinks; ++i) {
+    Link* link = make<Link>();
+    link->next = list;
+    link->value = i;
+    list = link;
+  }
   std::uint64_t sum = 0;
   for (; list != nullptr; list = list->next) sum += list->value;
   return sum == kLinks * (kLinks - 1) / 2;
