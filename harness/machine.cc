@@ -155,12 +155,11 @@ Machine look_at_machine(std::int64_t watch_ns) {
   if (const std::int64_t left = watch_ns - (os::monotonic_ns() - started); left > 0) os::sleep_ns(left);
   const double seconds = static_cast<double>(os::monotonic_ns() - started) * 1e-9;
   const Ticks ticks_after = machine_ticks();
-  if (ticks_after.total > ticks_before.total)
-    m.idle_pct = 100.0 * static_cast<double>(ticks_after.idle - ticks_before.idle) /
-                 static_cast<double>(ticks_after.total - ticks_before.total);
-  if (ticks_after.total > ticks_before.total)
-    m.steal_pct = 100.0 * static_cast<double>(ticks_after.steal - ticks_before.steal) /
-                  static_cast<double>(ticks_after.total - ticks_before.total);
+  if (ticks_after.total > ticks_before.total) {
+    const auto total = static_cast<double>(ticks_after.total - ticks_before.total);
+    m.idle_pct = 100.0 * static_cast<double>(ticks_after.idle - ticks_before.idle) / total;
+    m.steal_pct = 100.0 * static_cast<double>(ticks_after.steal - ticks_before.steal) / total;
+  }
   for (const auto& [process, now] : process_ticks()) {
     const auto then = before.find(process);
     if (then == before.end() || now.second < then->second.second) continue;

@@ -147,28 +147,29 @@ void run(const Params& params, Report& report) {
     if (params.load.rate == 0) {
       std::vector<Request> few(std::max<std::size_t>(params.requests / 10, 1));
       const std::int64_t took = serve_closed(server, few, params.clients);
-      peak = static_cast<double>(few.size()) * 1e9 / static_cast<double>(std::max<std::int64_t>(took, 1));
+      peak = load::per_second(few.size(), took);
     }
-    const double rate = std::max(load::rate_of(params.load, peak), 1e-3);
+    const double rate = load::rate_of(params.load, peak);
     report.metric("offered_rate", "requests/s", "higher", rate);
     elapsed = serve_open(server, requests, params.load, rate);
   } else {
     elapsed = serve_closed(server, requests, params.clients);
   }
-  load::Latencies all;
-  Histogram shorts, longs;
+  load::Latencies all, shorts, longs;
   std::uint64_t ended = 0;
   for (std::uint64_t i = 0; i < requests.size(); ++i) {
     const Request& request = requests[i];
-    all.record(request.due_ns, request.began_ns, request.ended_ns);
-    (server.is_long(i) ? longs : shorts)
-        .record(static_cast<std::uint64_t>(std::max<std::int64_t>(request.ended_ns - request.due_ns, 0)));
+    (server.is_long(i) ? longs : shorts).record(request.due_ns, request.began_ns, request.ended_ns);
     ended += request.ended_ns != 0 ? 1 : 0;
   }
+  all.merge(shorts);
+  all.merge(longs);
   report.throughput(static_cast<double>(params.requests), elapsed, "requests/s");
   all.report(report);
-  if (shorts.count() != 0) report.metric("short_p99", "ns", "lower", static_cast<double>(shorts.percentile(99)));
-  if (longs.count() != 0) report.metric("long_p99", "ns", "lower", static_cast<double>(longs.percentile(99)));
+  if (shorts.charged().count() != 0)
+    report.metric("short_p99", "ns", "lower", static_cast<double>(shorts.charged().percentile(99)));
+  if (longs.charged().count() != 0)
+    report.metric("long_p99", "ns", "lower", static_cast<double>(longs.charged().percentile(99)));
   report.check_equal("requests that ended", ended, params.requests);
   report.check_equal("wrong answers", server.wrong(), std::uint64_t{0});
 }

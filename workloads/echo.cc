@@ -184,9 +184,9 @@ void run(const Params& params, Report& report) {
     if (params.load.rate == 0) {
       const std::uint64_t few = (each + 10 * params.pipeline - 1) / (10 * params.pipeline) * params.pipeline;
       const std::int64_t took = load_with(few, 0, peak);
-      peak_per_s = static_cast<double>(peak.round_trips) * 1e9 / static_cast<double>(std::max<std::int64_t>(took, 1));
+      peak_per_s = load::per_second(peak.round_trips, took);
     }
-    rate = std::max(load::rate_of(params.load, peak_per_s), 1e-3);
+    rate = load::rate_of(params.load, peak_per_s);
     report.metric("offered_rate", "round trips/s", "higher", rate);
   }
   const std::int64_t elapsed = load_with(each, rate, all);

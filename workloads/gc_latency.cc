@@ -118,8 +118,7 @@ void run(const Params& params, Report& report) {
   for (std::uint64_t i = 0; i < first_half; ++i) ring.push();
   const std::int64_t half_time = now_ns();
   for (std::uint64_t i = 0; i < second_half; ++i) ring.push();
-  const double peak =
-      static_cast<double>(second_half) * 1e9 / static_cast<double>(std::max<std::int64_t>(now_ns() - half_time, 1));
+  const double peak = load::per_second(second_half, now_ns() - half_time);
 
   load::Latencies latencies;
   std::int64_t elapsed = 0;

@@ -155,12 +155,12 @@ void run(const Params& params, Report& report) {
     }
   }
   working.wait();
-  const std::int64_t elapsed = std::max<std::int64_t>(now_ns() - began, 1);
+  const std::int64_t elapsed = now_ns() - began;
   std::uint64_t damaged = 0;
   for (const auto& worker : workers) damaged += worker->damaged();
   report.throughput(static_cast<double>(requests), elapsed, "requests/s");
   report.metric("allocation_rate", "bytes/s", "higher",
-                static_cast<double>(allocated.load(std::memory_order_relaxed)) * 1e9 / static_cast<double>(elapsed));
+                load::per_second(allocated.load(std::memory_order_relaxed), elapsed));
   latencies.report(report);
   report.check("requests", requests > 0, fmt::format("{}", requests));
   report.check_equal("wrong sums", wrong, std::uint64_t{0});

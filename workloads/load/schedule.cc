@@ -1,5 +1,6 @@
 #include "workloads/load/schedule.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/check.h"
@@ -20,8 +21,14 @@ void Load::visit(OptionVisitor& v) {
   v.field("arrival_seed", arrival_seed, {0, UINT64_MAX}, "Seed of the gaps of arrivals=poisson.");
 }
 
+double per_second(std::uint64_t operations, std::int64_t elapsed_ns) {
+  return static_cast<double>(operations) * 1e9 / static_cast<double>(std::max<std::int64_t>(elapsed_ns, 1));
+}
+
 double rate_of(const Load& load, double peak_per_s) {
-  return load.rate != 0 ? static_cast<double>(load.rate) : peak_per_s * static_cast<double>(load.load_pct) / 100;
+  const double rate =
+      load.rate != 0 ? static_cast<double>(load.rate) : peak_per_s * static_cast<double>(load.load_pct) / 100;
+  return std::max(rate, 1e-3);
 }
 
 Schedule::Schedule(Arrivals arrivals, double rate_per_s, std::int64_t begin_ns, std::uint64_t seed)

@@ -31,7 +31,8 @@ struct Load {
   void visit(OptionVisitor& v);
 };
 
-// Operations a second that all clients together are to begin. peak_per_s: what this program was seen to do with a closed
+double per_second(std::uint64_t operations, std::int64_t elapsed_ns);
+// Above 0. Operations a second that all clients together are to begin. peak_per_s: what this program was seen to do with a closed
 // load, used when no rate was given.
 double rate_of(const Load& load, double peak_per_s);
 
